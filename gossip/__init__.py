@@ -1,0 +1,1 @@
+"""Everything that crosses to another node: endpoint, DHT, pubsub, exchange."""

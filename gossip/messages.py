@@ -1,0 +1,79 @@
+"""What nodes say to each other, apart from DHT records: the registry of tags and their limits.
+
+| tag          | where                                | spec                   |
+|--------------|--------------------------------------|------------------------|
+| announce.1   | GossipSub topic of a place; catch-up | docs/specs/announce.md |
+| news.1       | stream /p2pllm/news/1, asked         | docs/specs/announce.md |
+| newslist.1   | stream /p2pllm/news/1, answered      | docs/specs/announce.md |
+| want.1       | stream /p2pllm/exchange/1, asked     | docs/specs/exchange.md |
+| give.1       | stream /p2pllm/exchange/1, answered  | docs/specs/exchange.md |
+
+A tag is never reused; a retired one stays here with the version that dropped it.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from p2pllm.ids import ContentIdField, NodeIdField
+from p2pllm.manifest import MAX_FILE_BYTES, MAX_TOTAL_BYTES, Kind
+from p2pllm.names import NameField, Place
+
+Time = Annotated[float, msgspec.Meta(ge=0, le=2**33)]  # Unix seconds
+
+ANNOUNCE_PURPOSE = "announce.1"
+MAX_ANNOUNCE_BYTES = 1024
+MAX_ANNOUNCE_TTL_S = 30 * 86400.0  # catch-up reaches back this far
+
+EXCHANGE_PROTOCOL = "/p2pllm/exchange/1"
+NEWS_PROTOCOL = "/p2pllm/news/1"
+MAX_REQUEST_BYTES = 1024
+MAX_NEWS = 500  # announcements in one answer
+MAX_NEWS_BYTES = 1024 * 1024
+
+
+class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce.1"):
+    """A publisher offers an update to a place. Signed as `announce.1`."""
+
+    by: NodeIdField  # who made and signed the manifest, and this
+    place: Place
+    manifest: ContentIdField
+    kind: Kind
+    name: NameField
+    model: ContentIdField
+    size: Annotated[int, msgspec.Meta(ge=1, le=MAX_TOTAL_BYTES)]  # bytes to fetch, base apart
+    created_at: Time
+    expires_at: Time
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True, tag="news.1"):
+    """What did you hear on this place's topic since then (answerer's clock)?"""
+
+    place: Place
+    since: Time
+
+
+class NewsList(msgspec.Struct, frozen=True, kw_only=True, tag="newslist.1"):
+    """Signed announcements as they were heard, oldest first; `more` if some were left out."""
+
+    announces: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(max_length=MAX_ANNOUNCE_BYTES)], ...],
+        msgspec.Meta(max_length=MAX_NEWS),
+    ]
+    more: bool = False
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True, tag="want.1"):
+    """Hand me `count` chunks of 1 MiB of this blob, from chunk `first` on (the last is shorter)."""
+
+    blob: ContentIdField
+    first: Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES // 2**20)]
+    count: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+
+
+class Give(msgspec.Struct, frozen=True, kw_only=True, tag="give.1"):
+    """The answer to a want: `length` bytes follow at once, or none and why."""
+
+    status: Literal["ok", "unknown", "refused", "busy"]
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)] = 0  # of the whole blob
+    length: Annotated[int, msgspec.Meta(ge=0, le=1024 * 2**20)] = 0  # bytes that follow

@@ -1,0 +1,1 @@
+"""Vocabulary, content and learning: no sockets, no tasks, no settings."""
