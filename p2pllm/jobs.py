@@ -1,0 +1,251 @@
+"""What a learn job is asked, what it says while it runs and what it answers. No torch.
+
+A job is a child process, `python -m p2pllm.learn`: one job as a JSON line on its standard input,
+events as JSON lines on its standard output, the last of them `result` or `error`. Its standard
+input stays open for as long as the job is wanted; closing it, or SIGTERM, cancels.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
+
+MAX_LINE_BYTES = 1024 * 1024  # a job or an event; each is a few kilobytes
+
+Directory = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+Paths = Annotated[tuple[Directory, ...], msgspec.Meta(min_length=1, max_length=256)]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Threads = Annotated[int, msgspec.Meta(ge=1, le=256)]
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
+Tokens = Annotated[int, msgspec.Meta(ge=16, le=2**31)]
+Target = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.]{1,120}\Z")]
+ModelId = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+
+HELD_OUT = 0.1  # share of documents kept out of training
+EVAL_TOKENS = 8192  # scored by default: about 1 % standard error on abstracts, seconds of work
+TARGETS = ("k_proj", "o_proj", "q_proj", "v_proj")
+
+
+class ImportJob(msgspec.Struct, frozen=True, kw_only=True, tag="import", tag_field="job"):
+    """Bring a base into one layout: safetensors in bfloat16, JSON files in one form."""
+
+    source: Directory  # "smollm2", or a directory, .safetensors or .gguf file
+    out_dir: Directory  # empty or absent; complete when the job answers
+    threads: Threads = 1
+    max_memory_bytes: Bytes = 0  # 0: what the machine has free
+
+
+class TuneJob(msgspec.Struct, frozen=True, kw_only=True, tag="tune", tag_field="job"):
+    """Train a LoRA adapter on text and measure it on documents held out of training."""
+
+    base_dir: Directory
+    data: Paths  # .txt or .jsonl files, or directories of them
+    out_dir: Directory  # the PEFT directory; `resume/` in it is there while the job is unfinished
+    eval_data: Annotated[tuple[Directory, ...], msgspec.Meta(max_length=256)] = ()
+    # measured on all of it and not trained on; () takes the held-out share of `data`
+    rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
+    alpha: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 16.0
+    targets: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1, max_length=64)] = TARGETS
+    lr: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1e-3
+    steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 40
+    batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4
+    seq: Annotated[int, msgspec.Meta(ge=8, le=131072)] = 128  # tokens
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    held_out: Share = HELD_OUT
+    eval_tokens: Tokens = EVAL_TOKENS
+    threads: Threads = 1
+    max_memory_bytes: Bytes = 0  # 0: what the machine has free
+
+
+class EvalJob(msgspec.Struct, frozen=True, kw_only=True, tag="eval", tag_field="job"):
+    """Measure a base, and an adapter on it, on the same tokens."""
+
+    base_dir: Directory
+    adapter_dir: Directory | None = None
+    data: Paths
+    split: Literal["held-out", "all"] = "held-out"
+    held_out: Share = HELD_OUT  # the share the tuning used; read only for "held-out"
+    max_tokens: Tokens = EVAL_TOKENS
+    threads: Threads = 1
+    max_memory_bytes: Bytes = 0
+
+
+class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check", tag_field="job"):
+    """Prove that an adapter fits a base: names, shapes, values, and that it does something."""
+
+    base_dir: Directory
+    adapter_dir: Directory
+    model: ModelId = ""  # the model id the adapter names; "" leaves the base unhashed
+    threads: Threads = 1
+    max_memory_bytes: Bytes = 0
+
+
+Job = ImportJob | TuneJob | EvalJob | CheckJob
+
+
+class ImportReport(msgspec.Struct, frozen=True, kw_only=True, tag="import", tag_field="job"):
+    """A base that stands in `out_dir`."""
+
+    files: tuple[str, ...]  # flat names, sorted
+    size_bytes: int
+    params: int
+    architecture: str  # such as LlamaForCausalLM
+    seconds: float
+    peak_rss: int  # bytes
+
+
+class TuneReport(msgspec.Struct, frozen=True, kw_only=True, tag="tune", tag_field="job"):
+    """An adapter that stands in `out_dir`, measured before and after on `tokens` held out."""
+
+    base_loss: float  # nats per token
+    loss: float
+    base_bits_per_byte: float
+    bits_per_byte: float
+    tokens: int
+    bytes: int
+    documents: int  # scored; the others of the held-out share are beyond eval_tokens
+    text: str  # content id of the scored documents' ids: equal texts, equal id
+    held_out: float  # the share; 0 where eval_data was given
+    steps: int
+    train_tokens: int
+    train_documents: int
+    seconds: float
+    resumed_at: int  # the step a killed job went on from; 0 for a fresh start
+    dtype: str  # what the CPU computed in
+    memory_estimate: int  # bytes, made before anything was loaded
+    peak_rss: int
+
+
+class EvalReport(msgspec.Struct, frozen=True, kw_only=True, tag="eval", tag_field="job"):
+    """The same tokens scored without and with the adapter; without one the two are equal."""
+
+    base_loss: float
+    loss: float
+    base_bits_per_byte: float
+    bits_per_byte: float
+    tokens: int
+    bytes: int
+    documents: int
+    text: str
+    seconds: float
+    dtype: str
+    memory_estimate: int
+    peak_rss: int
+
+
+class CheckReport(msgspec.Struct, frozen=True, kw_only=True, tag="check", tag_field="job"):
+    """An adapter that fits."""
+
+    tensors: int
+    delta_norm: float  # Frobenius norm over all (alpha / rank) B A
+    max_logit_change: float
+    seconds: float
+    memory_estimate: int
+    peak_rss: int
+
+
+Report = ImportReport | TuneReport | EvalReport | CheckReport
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress", tag_field="event"):
+    """How far the job is; at most two a second within a stage."""
+
+    stage: str
+    message: str = ""
+    done: int = 0
+    total: int = 0
+    unit: str = ""  # "steps", "tokens", "bytes" or "tensors"
+    loss: float | None = None
+    eta_s: float | None = None
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result", tag_field="event"):
+    """The last event of a job that did what it was asked."""
+
+    report: Report
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="error", tag_field="event"):
+    """The last event of a job that did not."""
+
+    kind: Literal["peer", "local", "unavailable"]
+    code: str
+    message: str
+    why: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
+    details: dict[str, Any] = {}
+
+    def error(self) -> P2pllmError:
+        """The failure as the parent raises it."""
+        kind = _KINDS[self.kind]
+        return kind(self.code, self.message, why=self.why, fix=self.fix, details=self.details)
+
+
+Event = Progress | Result | Failed
+
+_KINDS: Mapping[str, type[P2pllmError]] = {
+    "peer": PeerError,
+    "local": LocalError,
+    "unavailable": Unavailable,
+}
+J = TypeVar("J", bound=Job)
+
+
+def failed(error: P2pllmError) -> Failed:
+    """The last event of a job that ends in this error."""
+    return Failed(
+        kind=_kind_of(error),
+        code=error.code,
+        message=error.message,
+        why=error.why,
+        fix=error.fix,
+        details=error.details,
+    )
+
+
+def _kind_of(error: P2pllmError) -> Literal["peer", "local", "unavailable"]:
+    if isinstance(error, PeerError):
+        return "peer"
+    return "unavailable" if isinstance(error, Unavailable) else "local"
+
+
+def checked(job: J) -> J:
+    """The job, its fields held against their bounds; LocalError E0204 names the one that is out."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(job), type(job))
+    except msgspec.ValidationError as bad:
+        raise _bad_job(bad) from bad
+
+
+def encode_job(job: Job) -> bytes:
+    """The line a child reads, newline included; LocalError E0204 for a field out of bounds."""
+    return msgspec.json.encode(checked(job)) + b"\n"
+
+
+def decode_job(line: bytes) -> Job:
+    """A job out of a line; LocalError E0204 if it is none."""
+    try:
+        job: Job = msgspec.json.decode(line, type=Job)
+    except msgspec.MsgspecError as bad:
+        raise _bad_job(bad) from bad
+    return job
+
+
+def encode_event(event: Event) -> bytes:
+    """The line a parent reads, newline included."""
+    return msgspec.json.encode(event) + b"\n"
+
+
+def decode_event(line: bytes) -> Event:
+    """An event out of a line a child wrote; LocalError E1002 if it is none."""
+    try:
+        event: Event = msgspec.json.decode(line, type=Event)
+    except msgspec.MsgspecError as bad:
+        raise LocalError("E1002", f"a job wrote what is no event: {line[:120]!r}") from bad
+    return event
+
+
+def _bad_job(bad: Exception) -> LocalError:
+    return LocalError("E0204", f"a job's option is out of bounds: {bad}")

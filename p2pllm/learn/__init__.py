@@ -1,0 +1,1 @@
+"""Learning jobs, each in a process of its own: the only place that imports torch."""
