@@ -1,0 +1,16 @@
+"""How much the property tests try: the usual profile, and `sim`, which `make sim` asks for."""
+
+from hypothesis import HealthCheck, settings
+
+# No deadline: on a shared machine a slow example says nothing about the code.
+_QUIET = (HealthCheck.too_slow,)
+settings.register_profile("usual", deadline=None, suppress_health_check=_QUIET, print_blob=True)
+settings.register_profile(
+    "sim",
+    deadline=None,
+    suppress_health_check=_QUIET,
+    print_blob=True,
+    max_examples=2000,
+    stateful_step_count=100,
+)
+settings.load_profile("usual")
