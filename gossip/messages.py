@@ -54,12 +54,13 @@ class News(msgspec.Struct, frozen=True, kw_only=True, tag="news.1"):
 
 
 class NewsList(msgspec.Struct, frozen=True, kw_only=True, tag="newslist.1"):
-    """Signed announcements as they were heard, oldest first; `more` if some were left out."""
+    """Signed announcements as they were heard, oldest first; ask on from `until` while `more`."""
 
     announces: Annotated[
         tuple[Annotated[bytes, msgspec.Meta(max_length=MAX_ANNOUNCE_BYTES)], ...],
         msgspec.Meta(max_length=MAX_NEWS),
     ]
+    until: Time  # answerer's clock: up to here all was given
     more: bool = False
 
 
