@@ -26,6 +26,9 @@ KINDS: tuple[Kind, ...] = ("base", "adapter")
 SIZE_CLASSES = tuple(f"s{k}" for k in range(1, 8))
 _CLASS_LIMITS = tuple(4**k * 1024 * 1024 for k in range(1, 7))
 
+Address = Annotated[str, msgspec.Meta(pattern=r"\A/[a-zA-Z0-9./:-]{1,127}\Z")]
+"""A multiaddr to dial, without the /p2p/ID at its end."""
+
 Time = Annotated[float, msgspec.Meta(ge=0, le=2**33)]  # Unix seconds
 
 
@@ -65,6 +68,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, tag="presence.1"):
 
     by: NodeIdField
     instance: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=4)] = ()
     issued_at: Time
     expires_at: Time
 
