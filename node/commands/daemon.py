@@ -1,0 +1,158 @@
+"""Starting and stopping the node: `up` runs `python -m node`, `down` asks it to end."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+import node
+from node import render
+from node.client import Client, Document
+from node.commands.session import Session, verb
+from p2pllm.errors import LocalError, Unavailable
+
+READY_S = 60.0  # on a busy machine; usually 2 s
+STOPPED_S = 20.0
+POLL_S = 0.05
+LOG_TAIL_BYTES = 8192
+LOG_LINES = 12
+
+
+@verb(name="up")
+@click.option("--detach", is_flag=True, help="In the background; the log is HOME/run/log.")
+@click.option("--listen", multiple=True, metavar="MADDR", help="Listen there; may be given again.")
+@click.option("--bootstrap", multiple=True, metavar="MADDR", help="A seed, /ip4/…/p2p/ID.")
+@click.option("--quota", metavar="SIZE", help="Disk that models may take, in GiB.")
+def up(
+    session: Session,
+    detach: bool,
+    listen: tuple[str, ...],
+    bootstrap: tuple[str, ...],
+    quota: str | None,
+) -> None:
+    """Start the node: it stays until Ctrl-C, `p2pllm down`, or, with --detach, for good."""
+    client = session.client()
+    if (status := session.client(5.0).running()) is not None:
+        raise LocalError(
+            "E0303",
+            f"a daemon already runs on {session.home}",
+            why=[f"pid {status.get('pid')} answers at {session.api}"],
+            fix=["p2pllm status", "p2pllm down", "or another --home"],
+            details={"pid": status.get("pid")},
+        )
+    command = [sys.executable, "-m", "node", "--home", str(session.home)]
+    for flag, values in (("--listen", listen), ("--bootstrap", bootstrap)):
+        command += [part for value in values for part in (flag, value)]
+    if quota:
+        command += ["--quota", quota]
+    # -m finds `node` in the working directory first, which could hold another one of that name.
+    packages = Path(node.__file__).parent.parent
+    if not detach:
+        sys.stdout.flush()
+        os.chdir(packages)
+        os.execv(command[0], command)
+    status = _start(session, client, command, packages)
+    session.show(status, "p2pllm.status/1", _started, lambda d: [str(d["peer_id"])])
+    session.say(f"log      {session.home / 'run' / 'log'}")
+
+
+def _start(session: Session, client: Client, command: list[str], packages: Path) -> Document:
+    """Run the daemon in a session of its own, until it answers; its last words if it dies."""
+    log = session.home / "run" / "log"
+    session.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, exist_ok=True)
+    with log.open("ab") as out:
+        began = out.tell()
+        child = subprocess.Popen(
+            command,
+            cwd=packages,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    until = time.monotonic() + (session.flags.timeout_s or READY_S)
+    while time.monotonic() < until:
+        try:
+            child.wait(timeout=POLL_S)
+        except subprocess.TimeoutExpired:
+            status = client.running()
+            if status is not None and status.get("state") != "starting":
+                child.returncode = 0  # it lives on without us: nothing to wait for
+                return status
+        else:
+            raise _died(child.returncode, log, began)
+    child.returncode = 0
+    raise Unavailable(
+        "E0501",
+        "the daemon has started but does not answer yet",
+        why=_tail(log, began),
+        fix=["p2pllm status", f"less {log}"],
+        details={"pid": child.pid},
+    )
+
+
+def _died(status: int, log: Path, began: int) -> LocalError:
+    code = "E0303" if status == 3 else "E0305"
+    last = _tail(log, began)
+    return LocalError(
+        code,
+        f"the daemon ended with status {status}",
+        why=last,
+        fix=["p2pllm doctor", f"less {log}"],
+    )
+
+
+def _tail(log: Path, began: int) -> list[str]:
+    with log.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(began, end - LOG_TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return [line for line in lines if line.strip()][-LOG_LINES:]
+
+
+def _started(status: Document) -> list[str]:
+    lines = [
+        f"node {render.clean(status.get('peer_id'))} is up: {render.clean(status.get('state'))}",
+        f"pid {status.get('pid')}",
+    ]
+    return lines + [render.clean(address) for address in status.get("addresses", [])]
+
+
+@verb(name="down")
+def down(session: Session) -> None:
+    """Stop the node, and wait until it is gone."""
+    client = session.client()
+    pid = client.get("status").get("pid")
+    client.post("down")
+    until = time.monotonic() + (session.flags.timeout_s or STOPPED_S)
+    while _alive(pid) or session.client(2.0).running() is not None:
+        if time.monotonic() > until:
+            raise Unavailable(
+                "E0501", "the daemon was told to stop and still runs", why=[f"pid {pid}"]
+            )
+        _pause()
+    document = {"pid": pid, "state": "stopped"}
+    session.show(document, "p2pllm.down/1", lambda d: [f"stopped (pid {d['pid']})"])
+
+
+def _alive(pid: object) -> bool:
+    if not isinstance(pid, int) or pid <= 1:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    stat = Path(f"/proc/{pid}/stat")  # a zombie has ended, whoever has yet to reap it
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def _pause() -> None:
+    import threading
+
+    threading.Event().wait(POLL_S)

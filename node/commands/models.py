@@ -1,0 +1,89 @@
+"""The models of this node: list them, remove some."""
+
+from collections.abc import Sequence
+
+import click
+
+from node import render
+from node.client import DaemonError, Document
+from node.commands.session import Session, complete_refs, verb
+
+
+@verb(name="ls")
+@click.option("--kind", type=click.Choice(["base", "adapter"]), help="Only these.")
+def ls(session: Session, kind: str | None) -> None:
+    """The models of this node."""
+    document = session.client().get("models")
+    models = [model for model in document["models"] if kind in (None, model["kind"])]
+    session.show(
+        {**document, "models": models},
+        "p2pllm.models/1",
+        lambda d: (
+            model_rows(d["models"]) or ["no models; p2pllm base import smollm2, or p2pllm search"]
+        ),
+        lambda d: [str(model["ref"]) for model in d["models"]],
+    )
+
+
+def model_rows(models: Sequence[Document]) -> list[str]:
+    """A table of models, none for none."""
+    heads = ("MODEL", "KIND", "SIZE", "PARAMS", "GAIN", "LICENCE", "STATE", "MADE")
+    rows = [
+        (
+            str(model["ref"]),
+            model.get("kind"),
+            render.size(model.get("size_bytes")),
+            render.number(model.get("params")),
+            gain(model.get("gain")),
+            model.get("licence"),
+            model.get("state"),
+            render.moment(model.get("created_at")),
+        )
+        for model in models
+    ]
+    return render.table(heads, rows) if rows else []
+
+
+def gain(nats: float | None) -> str:
+    """How much lower the publisher's held-out loss is than the base's, in nats a token."""
+    return "" if nats is None else f"{nats:+.3f}"
+
+
+@verb(name="rm")
+@click.argument("refs", metavar="REF...", nargs=-1, required=True, shell_complete=complete_refs)
+def rm(session: Session, refs: tuple[str, ...]) -> None:
+    """Remove models from this node, and withdraw them from the swarm.
+
+    Copies that peers have already fetched stay with them.
+    """
+    if session.may_ask and not session.flags.yes:
+        names = ", ".join(render.clean(ref) for ref in refs)
+        click.confirm(f"Remove {names} from this node?", abort=True, err=True)
+    client = session.client()
+    removed: list[object] = []
+    withdrawn = False
+    failed: DaemonError | None = None
+    for ref in refs:
+        try:
+            answer = client.delete("models", ref=ref)
+        except DaemonError as error:
+            failed = failed or error
+            session.say(f"{render.clean(ref)}: {render.clean(error.message)}")
+            continue
+        removed += answer["removed"]
+        withdrawn = withdrawn or bool(answer.get("withdrawn"))
+    if failed and not removed:
+        raise failed
+    _report(session, {"removed": removed, "withdrawn": withdrawn})
+    if failed:
+        raise failed
+
+
+def _report(session: Session, document: Document) -> None:
+    tail = "; withdrawn from the swarm" if document["withdrawn"] else ""
+    session.show(
+        document,
+        "p2pllm.removed/1",
+        lambda d: [f"removed {render.clean(ref)}{tail}" for ref in d["removed"]],
+        lambda d: [str(ref) for ref in d["removed"]],
+    )
