@@ -83,6 +83,9 @@ E0305 child-cannot-start
 E0306 store-damaged
     The store or a database is damaged, or was written by a newer version.
     Run `p2pllm store verify`; if a newer version wrote it, use that version.
+E0307 blob-busy
+    The store has these bytes already, or another fetch of them runs.
+    Nothing to mend: look again when the other fetch has ended.
 
 E0401 no-such-blob
     The store has no bytes of this name.
@@ -177,6 +180,9 @@ E0710 not-offered
 E0711 base-refused
     The files of the base are refused.
     Give a directory or file in Hugging Face layout, or GGUF, of a model that needs no own code.
+E0712 pinned
+    The model is pinned, so it is not removed.
+    Unpin it first.
 
 E0801 over-quota
     The store would grow over its quota.

@@ -1,0 +1,78 @@
+"""Files that are there whole or not at all, also after a kill or a power cut."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from p2pllm.errors import LocalError
+
+TEMPORARY = ".tmp"  # the suffix of a file that nobody has promised anything about yet
+
+# EFBIG is what a file-size limit (ulimit -f) answers, EDQUOT what a user's disk quota does.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Put `data` at `path` whole: temporary file, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        write_at(fd, memoryview(data), 0)
+        os.fsync(fd)
+    except OSError:
+        temporary.unlink()
+        raise
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+    sync_folder(path.parent)
+
+
+def write_at(fd: int, data: memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`; a single pwrite may write less."""
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def allocate(fd: int, size: int) -> None:
+    """Take `size` bytes of disk for a file now, so that filling it later cannot fail."""
+    try:
+        if size:
+            os.posix_fallocate(fd, 0, size)
+    except OSError as fault:
+        if fault.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
+            raise
+        os.ftruncate(fd, size)  # a file system that cannot: a full disk shows later, as E0802
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def full_disk_is_expected(what: str) -> Iterator[None]:
+    """Turn 'no space left' inside the block into LocalError E0802."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in _FULL:
+            raise
+        raise disk_full(what, fault.strerror or "no space left") from fault
+
+
+def disk_full(what: str, reason: str) -> LocalError:
+    """The error that says that the disk, not the quota, is what is lacking."""
+    return LocalError(
+        "E0802",
+        f"the disk is full: {what}",
+        why=[reason],
+        fix=["free disk space, or move the store to a larger disk; what was fetched is kept"],
+    )
