@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import gossip
-from gossip.pipe import READY, Ask, Entry, Frames, Reply, Verb, frame, read_reply
+from gossip.pipe import READY, Ask, Entry, Frames, Held, Reply, Verb, frame, read_reply
 from p2pllm.errors import PeerError, Unavailable
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class Dht:
         """Store each entry at the nodes nearest to its key; False where one of them refused it."""
         return list((await self._ask("put", entries=tuple(entries))).stored)
 
-    async def get(self, keys: Sequence[str]) -> dict[str, list[bytes]]:
-        """The signed records under each key, the latest for each sub-key."""
+    async def get(self, keys: Sequence[str]) -> dict[str, Held]:
+        """What stands under each key."""
         found = (await self._ask("get", keys=tuple(keys))).found
-        return {key: list(values) for key, values in zip(keys, found, strict=True)}
+        return dict(zip(keys, found, strict=True))
 
     async def size(self) -> int:
         """How many nodes the routing table holds."""

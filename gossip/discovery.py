@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack
 
-from gossip.pipe import READY, Ask, Frames, Reply, frame, read_ask
+from gossip.pipe import READY, Ask, Frames, Held, Reply, frame, read_ask
 from gossip.validator import Validator
 
 
@@ -90,7 +90,9 @@ class Node:
             values = []
             for key in ask.keys:
                 held = found[key.encode()]
-                values.append(tuple(v.value for v in held.value.values()) if held else ())
+                values.append(
+                    Held(values=tuple(v.value for v in held.value.values()) if held else ())
+                )
             return Reply(number=ask.number, found=tuple(values))
         if ask.verb == "bootstrap":
             await asyncio.gather(*(self._join(address) for address in ask.addresses))

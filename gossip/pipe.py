@@ -32,6 +32,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float  # Unix seconds
 
 
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What the DHT keeps under one key."""
+
+    values: tuple[Value, ...] = ()  # signed records, the latest of each sub-key
+    more: bool = False  # some node refused records here: look one level of shards below
+
+
 class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="dht.ask.1"):
     """The daemon wants something done."""
 
@@ -47,7 +54,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="dht.reply.1"):
 
     number: Annotated[int, msgspec.Meta(ge=0)]
     stored: tuple[bool, ...] = ()  # one an entry
-    found: tuple[tuple[Value, ...], ...] = ()  # one a key
+    found: tuple[Held, ...] = ()  # one a key
     size: int = 0  # of the routing table
     fault: str = ""  # why nothing came of it
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 import msgspec
 from blake3 import blake3
 
-from p2pllm.advert import CLOCK_SLACK_S, MAX_TTL_S, keys_of, open_record, subkey_of
+from p2pllm.advert import check_alive, keys_of, subkey_of, verify_record
 from p2pllm.errors import PeerError
 
 MAX_DEPTH = 4  # levels of shards below a key: 16**4 leaves
@@ -26,6 +26,11 @@ def shard_path(subkey: str) -> str:
 def shard_key(key: str, path: str) -> str:
     """The DHT key of one shard of a busy key; the key itself for the empty path."""
     return f"{key}/{path}" if path else key
+
+
+def children(path: str) -> list[str]:
+    """The shards one level below the one at `path`."""
+    return [path + digit for digit in "0123456789abcdef"]
 
 
 def key_id(key: str) -> bytes:
@@ -52,14 +57,10 @@ class Validator:
         """What a record proves; PeerError E0603, E0602 or E0607 if it proves nothing."""
         verified = self._verified.get(value)
         if verified is None:
-            verified = _verify(value, now)
-            self._verified[value] = verified
+            verified = self._verified[value] = _verify(value)
             if len(self._verified) > _KEEP:
                 self._verified.popitem(last=False)
-        if verified.expires_at <= now:
-            raise PeerError("E0607", "a DHT record expired")
-        if verified.expires_at > now + MAX_TTL_S + CLOCK_SLACK_S:
-            raise PeerError("E0607", "a DHT record lives too long")
+        check_alive(verified.expires_at, now)
         return verified
 
     def accepts(
@@ -80,8 +81,8 @@ class Validator:
         return ok
 
 
-def _verify(value: bytes, now: float) -> Verified:
-    record = open_record(value, now)
+def _verify(value: bytes) -> Verified:
+    record = verify_record(value)
     subkey = subkey_of(record)
     path = shard_path(subkey)
     places = frozenset(

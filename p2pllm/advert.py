@@ -148,14 +148,24 @@ def open_record(raw: bytes, now: float) -> Record:
 
     Raises PeerError E0603 (malformed), E0602 (forged) or E0607 (expired, or dated too far ahead).
     """
+    record = verify_record(raw)
+    check_alive(record.expires_at, now)
+    return record
+
+
+def verify_record(raw: bytes) -> Record:
+    """A DHT record out of signed bytes, dead or alive; PeerError E0603 or E0602."""
     for kind in _kinds_by_tag(raw):
-        record: Record = codec.open_signed(raw, _PURPOSES[kind], kind, MAX_RECORD_BYTES)
-        if record.expires_at <= now:
-            raise PeerError("E0607", f"{_PURPOSES[kind]} expired {now - record.expires_at:.0f} s ago")
-        if record.expires_at > now + MAX_TTL_S + CLOCK_SLACK_S:
-            raise PeerError("E0607", f"{_PURPOSES[kind]} lives past {MAX_TTL_S:.0f} s from now")
-        return record
+        return codec.open_signed(raw, _PURPOSES[kind], kind, MAX_RECORD_BYTES)
     raise PeerError("E0603", "no known kind of DHT record")
+
+
+def check_alive(expires_at: float, now: float) -> None:
+    """Return if a record that ends then may stand now; else PeerError E0607."""
+    if expires_at <= now:
+        raise PeerError("E0607", f"a DHT record expired {now - expires_at:.0f} s ago")
+    if expires_at > now + MAX_TTL_S + CLOCK_SLACK_S:
+        raise PeerError("E0607", f"a DHT record lives past {MAX_TTL_S:.0f} s from now")
 
 
 def _kinds_by_tag(raw: bytes) -> Iterator[type[Record]]:

@@ -1,0 +1,175 @@
+"""The index of who has what: signed records put under their keys, and searched again.
+
+A key that many records share is a tree: a node that already keeps enough records under a key
+refuses the next, which goes one level down, to the shard that the hash of its sub-key names; and
+says so to whoever reads. docs/specs/dht.md has the arithmetic. Nothing is taken on trust from the
+DHT: every record is verified here, and of two under one sub-key the later counts.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from gossip.dht import Dht
+from gossip.pipe import MAX_KEYS, Entry
+from gossip.validator import MAX_DEPTH, children, shard_key, shard_path
+from p2pllm import advert
+from p2pllm.advert import Advert, Presence, Provider, Record
+from p2pllm.errors import PeerError, Unavailable
+from p2pllm.ids import ContentId, NodeId
+from p2pllm.keys import Identity
+from p2pllm.query import Query, keys_for, matches
+
+MAX_READS = 1024  # keys one search reads: four full levels of one key's tree hold 70,000 adverts
+MAX_PROVIDERS = 64  # a fetch uses a few; more of a popular model are left where they are
+TOMBSTONE_S = 1.0  # a withdrawal outlives what it withdraws
+_BREATH = 64  # records verified, 10 ms, before other tasks have a turn
+
+R = TypeVar("R", Advert, Provider, Presence)
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search came to."""
+
+    adverts: tuple[Advert, ...]  # of at most `limit` models, the newest model first
+    complete: bool  # False: more may match than is here
+
+
+async def publish(dht: Dht, identity: Identity, record: Record, now: float) -> None:
+    """Sign a record and put it under all its keys.
+
+    Raises Unavailable E0904 if it could not be put under every key.
+    """
+    assert now < record.expires_at
+    value, subkey = advert.seal(identity, record), advert.subkey_of(record)
+    path, left = shard_path(subkey), advert.keys_of(record)
+    for depth in range(MAX_DEPTH + 1):
+        entries = [
+            Entry(
+                key=shard_key(key, path[:depth]),
+                subkey=subkey,
+                value=value,
+                expires_at=record.expires_at,
+            )
+            for key in left
+        ]
+        stored = await dht.put(entries)
+        left = [key for key, ok in zip(left, stored, strict=True) if not ok]
+        if not left:
+            return
+    raise Unavailable(
+        "E0904",
+        f"no node would keep a record under {len(left)} of its keys",
+        why=[f"first of them: {left[0]}", "the keys are full, or this machine's clock is off"],
+        fix=["check the clock; it is tried again by itself"],
+    )
+
+
+async def withdraw(dht: Dht, identity: Identity, record: Advert | Provider, now: float) -> None:
+    """Put a tombstone in the place of a record that was published."""
+    expires_at = max(record.expires_at, now) + TOMBSTONE_S
+    tombstone = msgspec.structs.replace(
+        record, withdrawn=True, issued_at=now, expires_at=expires_at
+    )
+    await publish(dht, identity, tombstone, now)
+
+
+async def find(dht: Dht, query: Query, now: float) -> Found:
+    """The live adverts that match, exactly, and whether they are all there are."""
+
+    def wanted(held: Iterable[Advert]) -> list[Advert]:
+        return [each for each in held if not each.withdrawn and matches(query, each)]
+
+    def enough(held: Iterable[Advert]) -> bool:
+        return len({each.manifest for each in wanted(held)}) >= query.limit
+
+    held, complete = await _read(dht, keys_for(query), Advert, now, enough)
+    best = sorted(wanted(held), key=lambda each: (-each.created_at, each.manifest, each.by))
+    models = list(dict.fromkeys(each.manifest for each in best))
+    kept = set(models[: query.limit])
+    return Found(
+        adverts=tuple(each for each in best if each.manifest in kept),
+        complete=complete and len(kept) == len(models),
+    )
+
+
+async def search(dht: Dht, query: Query, now: float) -> list[Advert]:
+    """The live adverts that match a query, of at most `query.limit` models."""
+    return list((await find(dht, query, now)).adverts)
+
+
+async def providers(dht: Dht, what: ContentId, now: float) -> list[Provider]:
+    """Nodes that say they hand out a manifest, or a base by its model id."""
+
+    def wanted(held: Iterable[Provider]) -> list[Provider]:
+        return [each for each in held if not each.withdrawn and each.what == what]
+
+    def enough(held: Iterable[Provider]) -> bool:
+        return len(wanted(held)) >= MAX_PROVIDERS
+
+    held, _ = await _read(dht, [advert.provider_key(what)], Provider, now, enough)
+    return sorted(wanted(held), key=lambda each: (-each.issued_at, each.by))
+
+
+async def presence(dht: Dht, node: NodeId, now: float) -> Presence | None:
+    """The latest that a node said of its being up, if it is."""
+    held, _ = await _read(dht, [advert.presence_key(node)], Presence, now, bool)
+    return next((each for each in held if each.by == node), None)
+
+
+async def _read(
+    dht: Dht, keys: Sequence[str], kind: type[R], now: float, enough: Callable[[list[R]], bool]
+) -> tuple[list[R], bool]:
+    """The latest record under each sub-key, read level by level until there are enough.
+
+    Also says whether nothing was left unread.
+    """
+    latest: dict[str, R] = {}
+    level, reads = [(key, "") for key in keys], 0
+    while level and reads < MAX_READS:
+        batch, level = level[:MAX_KEYS], level[MAX_KEYS:]
+        reads += len(batch)
+        found = await dht.get([shard_key(key, path) for key, path in batch])
+        for key, path in batch:
+            held = found[shard_key(key, path)]
+            await _take(latest, held.values, kind, now)
+            if held.more and len(path) < MAX_DEPTH:
+                level.extend((key, child) for child in children(path))
+        if level and enough(list(latest.values())):
+            break
+    return list(latest.values()), not level
+
+
+async def _take(latest: dict[str, R], values: Iterable[bytes], kind: type[R], now: float) -> None:
+    for count, value in enumerate(values):
+        if count % _BREATH == _BREATH - 1:
+            await trio.lowlevel.checkpoint()
+        record = _opened(value, now)
+        if not isinstance(record, kind):
+            continue
+        subkey = advert.subkey_of(record)
+        rival = latest.get(subkey)
+        if rival is None or _age(record) > _age(rival):
+            latest[subkey] = record
+
+
+def _age(record: Record) -> tuple[float, bool]:
+    # Of two that end together the tombstone counts.
+    return record.expires_at, getattr(record, "withdrawn", False)
+
+
+def _opened(value: bytes, now: float) -> Record | None:
+    try:
+        record = _verified(value)
+        advert.check_alive(record.expires_at, now)
+    except PeerError:
+        return None
+    return record
+
+
+@lru_cache(maxsize=4096)  # 8 MB; a signature costs 0.1 ms, and the same records come again
+def _verified(value: bytes) -> Record:
+    return advert.verify_record(value)
