@@ -1,0 +1,47 @@
+"""The daemon as a process: `python -m node --home DIR`."""
+
+import argparse
+import sys
+
+from node.config import home_dir, load
+from p2pllm.error_codes import exit_status
+from p2pllm.errors import P2pllmError
+
+
+def _flags(argv: list[str]) -> tuple[str | None, dict[str, object]]:
+    parser = argparse.ArgumentParser(prog="python -m node", description="Run a p2pllm node.")
+    parser.add_argument("--home")
+    parser.add_argument("--listen", action="append", default=[], metavar="MADDR")
+    parser.add_argument("--bootstrap", action="append", default=[], metavar="MADDR")
+    parser.add_argument("--follow", action="append", default=[], metavar="PLACE")
+    parser.add_argument("--quota", type=float, metavar="GIB")
+    given = parser.parse_args(argv)
+    flags: dict[str, object] = {
+        f"network.{name}": getattr(given, name)
+        for name in ("listen", "bootstrap", "follow")
+        if getattr(given, name)
+    }
+    if given.quota is not None:
+        flags["store.quota_gib"] = given.quota
+    return given.home, flags
+
+
+def main(argv: list[str]) -> int:
+    """Run the daemon; the exit status, with the error on standard error."""
+    home, flags = _flags(argv)
+    try:
+        config = load(home_dir(home), flags)
+        from node.daemon import run  # heavy: a bad setting is told before it loads
+
+        run(config)
+    except P2pllmError as error:
+        print(f"error[{error.code}] {error.message}", file=sys.stderr)  # noqa: T201
+        for label, lines in (("why", error.why), ("fix", error.fix)):
+            for line in lines:
+                print(f"  {label}   {line}", file=sys.stderr)  # noqa: T201
+        return exit_status(error.code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,191 @@
+"""Long work of a node: start it, follow it, cancel it, remember how it ended."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from node.events import Event, Events
+from node.library import Library
+from p2pllm.error_codes import exit_status
+from p2pllm.errors import LocalError, P2pllmError
+
+log = logging.getLogger(__name__)
+PROGRESS_EVERY_S = 0.5  # two progress events a second at most, as the CLI prints them
+KEPT_EVENTS = 500  # of one job; progress that is overtaken goes first
+KEPT_JOBS = 100  # ended jobs whose events can still be followed
+
+Report = Callable[..., None]
+"""report(stage, message=…, done=…, total=…, unit=…, loss=…, eta_s=…): where a job stands."""
+
+Work = Callable[[Report], Awaitable[dict[str, Any]]]
+
+
+@dataclass
+class Job:
+    """One piece of long work."""
+
+    job: str
+    kind: str
+    started_at: float
+    state: str = "queued"
+    finished_at: float | None = None
+    outcome: dict[str, Any] | None = None
+    events: list[Event] = field(default_factory=list)
+    more: trio.Event = field(default_factory=trio.Event)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    last_progress: tuple[str, float] = ("", -1.0)
+
+    def card(self) -> dict[str, Any]:
+        """What the control API shows of it."""
+        card: dict[str, Any] = {"job": self.job, "kind": self.kind, "state": self.state}
+        card |= {"started_at": self.started_at, "finished_at": self.finished_at}
+        return card | (self.outcome or {})
+
+
+def error_card(error: P2pllmError) -> dict[str, Any]:
+    """An error as JSON: docs/errors.md."""
+    return {
+        "code": error.code,
+        "kind": type(error).__name__,
+        "message": error.message,
+        "why": list(error.why),
+        "fix": list(error.fix),
+        "exit": exit_status(error.code),
+        "details": error.details,
+    }
+
+
+class Jobs:
+    """The jobs of this run of the daemon, each a task of the daemon's nursery."""
+
+    def __init__(
+        self, nursery: trio.Nursery, library: Library, events: Events, clock: Callable[[], float]
+    ) -> None:
+        self._nursery = nursery
+        self._library = library
+        self._events = events
+        self._clock = clock
+        self._jobs: dict[str, Job] = {}
+        self._number = int(library.fact("last_job", "0"))
+        self._close_stale()
+
+    def _close_stale(self) -> None:
+        stopped = LocalError(
+            "E1002",
+            "the daemon stopped while this ran",
+            fix=["give the same command again: it goes on where it stopped"],
+        )
+        for row in self._library.jobs():
+            if row["state"] in ("queued", "running"):
+                outcome = json.dumps({"error": error_card(stopped)})
+                self._library.end_job(row["job"], "failed", self._clock(), outcome)
+
+    def start(self, kind: str, work: Work) -> str:
+        """Begin; returns the job's name at once."""
+        self._number += 1
+        name = f"j{self._number}"
+        self._library.set_fact("last_job", str(self._number))
+        job = Job(name, kind, self._clock(), state="running")
+        self._library.put_job(name, kind, "running", job.started_at)
+        self._jobs[name] = job
+        ended = [j for j in self._jobs.values() if j.finished_at is not None]
+        for old in ended[: max(0, len(ended) - KEPT_JOBS)]:
+            del self._jobs[old.job]
+        self._nursery.start_soon(self._run, job, work)
+        return name
+
+    async def _run(self, job: Job, work: Work) -> None:
+        def report(stage: str, **fields: object) -> None:
+            self._progress(job, stage, fields)
+
+        error: P2pllmError | None = None
+        with job.scope:
+            try:
+                result = await work(report)
+                self._end(job, "done", {"result": result})
+                return
+            except P2pllmError as known:
+                error = known
+            except Exception as unknown:  # a bug in one job must not end the daemon
+                log.exception("job %s (%s)", job.job, job.kind)
+                error = LocalError("E0101", f"unexpected {type(unknown).__name__}: {unknown}")
+        if error is None:
+            error = LocalError("E1001", f"{job.kind} was cancelled")
+        state = "cancelled" if error.code == "E1001" else "failed"
+        self._end(job, state, {"error": error_card(error)})
+
+    def _progress(self, job: Job, stage: str, fields: dict[str, object]) -> None:
+        last_stage, last_at = job.last_progress
+        now = self._clock()
+        if stage == last_stage and now - last_at < PROGRESS_EVERY_S:
+            return
+        job.last_progress = (stage, now)
+        if len(job.events) >= KEPT_EVENTS:
+            job.events.pop(1)
+        self._append(job, {"event": "progress", "job": job.job, "stage": stage, **fields})
+
+    def _append(self, job: Job, entry: Event) -> None:
+        entry["seq"] = job.events[-1]["seq"] + 1 if job.events else 1
+        job.events.append(entry)
+        job.more.set()
+        job.more = trio.Event()
+
+    def _end(self, job: Job, state: str, outcome: dict[str, Any]) -> None:
+        job.state, job.outcome, job.finished_at = state, outcome, self._clock()
+        self._library.end_job(job.job, state, job.finished_at, json.dumps(outcome))
+        event = "result" if state == "done" else "error"
+        self._append(job, {"event": event, "job": job.job, **outcome})
+        self._events.emit("job", job=job.job, kind=job.kind, state=state)
+
+    def running(self) -> int:
+        """How many jobs are under way."""
+        return sum(job.finished_at is None for job in self._jobs.values())
+
+    def cancel(self, name: str) -> dict[str, Any]:
+        """Ask a job to stop; its state is saved, so it can be given again."""
+        job = self._find(name)
+        job.scope.cancel()
+        return job.card()
+
+    def show(self, name: str) -> dict[str, Any]:
+        """Where a job stands, also one of an earlier run of the daemon."""
+        if name in self._jobs:
+            return self._jobs[name].card()
+        for card in self.cards():
+            if card["job"] == name:
+                return card
+        raise _no_job(name)
+
+    def cards(self) -> list[dict[str, Any]]:
+        """The latest jobs, newest first."""
+        cards = []
+        for row in self._library.jobs():
+            outcome = json.loads(row["outcome"]) if row["outcome"] else {}
+            known = {key: row[key] for key in ("job", "kind", "state", "started_at", "finished_at")}
+            cards.append({**known, **outcome})
+        return cards
+
+    async def follow(self, name: str, after: int = 0) -> AsyncIterator[Event]:
+        """A job's events from number `after` on, ending with its result or error."""
+        job = self._find(name)
+        while True:
+            more = job.more
+            for entry in [e for e in job.events if e["seq"] > after]:
+                after = entry["seq"]
+                yield entry
+                if entry["event"] in ("result", "error"):
+                    return
+            await more.wait()
+
+    def _find(self, name: str) -> Job:
+        if name not in self._jobs:
+            raise _no_job(name)
+        return self._jobs[name]
+
+
+def _no_job(name: str) -> LocalError:
+    return LocalError("E0404", f"no job {name[:40]!r}", fix=["p2pllm jobs ls"])

@@ -1,0 +1,230 @@
+"""Bring a base in, tune an adapter on it, measure it: learn jobs, and what comes of their files."""
+
+import hashlib
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from node.jobs import Report
+from node.library import Held
+from node.requests import EvalRequest, ImportRequest, TuneRequest
+from node.services import Services
+from p2pllm import adapter
+from p2pllm.errors import LocalError
+from p2pllm.jobs import (
+    EvalJob,
+    EvalReport,
+    ImportJob,
+    ImportReport,
+    TuneJob,
+    TuneReport,
+    checked,
+)
+from p2pllm.manifest import Manifest, model_id
+from p2pllm.manifest import Report as Claim
+from p2pllm.names import Place, parse_place, parse_ref
+
+NO_LICENCE = "NOASSERTION"  # SPDX for "nobody said"
+EMBEDDED = {"smollm2": ("smollm2-135m", "Apache-2.0")}  # source -> name, licence of its weights
+
+
+async def import_base(services: Services, request: ImportRequest, report: Report) -> dict[str, Any]:
+    """A base out of the embedded package, a folder or a file, kept by its content."""
+    known_name, known_licence = EMBEDDED.get(request.source, ("", ""))
+    name = request.name or known_name or Path(request.source).stem.lower()
+    ref = parse_ref(f"{request.lang}/{name}")
+    work = _work_folder(services, "import", request.source)
+    job = ImportJob(
+        source=request.source,
+        out_dir=str(work),
+        threads=services.config.learn.threads,
+        max_memory_bytes=services.memory_bytes,
+    )
+    done = await services.learner.run(job, report)
+    assert isinstance(done, ImportReport)
+    models = services.models
+    async with models.coming_in():
+        total = done.size_bytes
+        files = await models.take_in(
+            work, lambda count: report("store", done=count, total=total, unit="bytes")
+        )
+        manifest = Manifest(
+            kind="base",
+            place=Place(request.lang),
+            name=ref.name,
+            by=services.identity.node,
+            created_at=time.time(),
+            licence=request.licence or known_licence or NO_LICENCE,
+            consent=False,
+            model=model_id(files),
+            params=done.params,
+            base_size=0,
+            files=files,
+        )
+        held = _same_base(services, manifest) or await models.seal(manifest, "local")
+    shutil.rmtree(work)
+    measured = {"seconds": done.seconds, "peak_rss_bytes": done.peak_rss, "params": done.params}
+    return {"schema": "p2pllm.import/1", **card_of(held), **measured, "size_bytes": manifest.size}
+
+
+def _same_base(services: Services, manifest: Manifest) -> Held | None:
+    for held in services.library.models():
+        if (held.model, held.name, held.kind) == (manifest.model, manifest.name, "base"):
+            return held
+    return None
+
+
+async def tune(services: Services, request: TuneRequest, report: Report) -> dict[str, Any]:
+    """An adapter trained on the caller's text, kept on this node until it is pushed."""
+    base = find_base(services, request.base)
+    place, name = parse_place(request.place), request.name
+    parse_ref(f"{place}/{name}")
+    job = _tune_job(services, base, request)
+    done = await services.learner.run(job, report)
+    assert isinstance(done, TuneReport)
+    claim = Claim(
+        base_loss=done.base_loss,
+        loss=done.loss,
+        bits_per_byte=done.bits_per_byte,
+        tokens=done.tokens,
+        steps=done.steps,
+        train_tokens=done.train_tokens,
+    )
+    held = await keep_adapter(
+        services,
+        Path(job.out_dir),
+        base,
+        Described(place=place, name=name, licence=request.licence or NO_LICENCE, report=claim),
+    )
+    shutil.rmtree(job.out_dir)
+    return {"schema": "p2pllm.tune/1", **card_of(held), **_plain(done)}
+
+
+def _tune_job(services: Services, base: Held, request: TuneRequest) -> TuneJob:
+    chosen = {
+        name: value
+        for name in ("rank", "alpha", "steps", "lr", "batch", "seq", "seed", "threads")
+        if (value := getattr(request, name)) is not None
+    }
+    plain = msgspec.json.encode(request)
+    return checked(
+        TuneJob(
+            base_dir=base.folder,
+            data=tuple(request.data),
+            eval_data=tuple(request.eval_data),
+            out_dir=str(_work_folder(services, "tune", plain.decode())),
+            max_memory_bytes=services.memory_bytes,
+            **{"threads": services.config.learn.threads, **chosen},
+        )
+    )
+
+
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person says of an adapter."""
+
+    place: Place
+    name: str
+    licence: str
+    description: str = ""
+    consent: bool = False
+    tag: str = ""
+    report: Claim | None = None
+
+
+async def keep_adapter(services: Services, folder: Path, base: Held, described: Described) -> Held:
+    """A PEFT folder that fits its base, described, signed and kept."""
+    models = services.models
+    base_manifest = models.manifest(base.manifest)
+    lora = adapter.inspect(folder, Path(base.folder))
+    async with models.coming_in():
+        files = await models.take_in(folder, lambda _count: None)
+        manifest = Manifest(
+            kind="adapter",
+            place=described.place,
+            name=described.name,
+            by=services.identity.node,
+            created_at=time.time(),
+            licence=described.licence,
+            consent=described.consent,
+            model=base.model,
+            params=base_manifest.params,
+            base_size=base_manifest.size,
+            parents=(base.manifest,),
+            files=files,
+            lora=lora,
+            report=described.report,
+            description=described.description,
+        )
+        return await models.seal(manifest, "local", tag=described.tag)
+
+
+async def evaluate(services: Services, request: EvalRequest, report: Report) -> dict[str, Any]:
+    """Held-out loss of a model, and of its base, on the caller's text."""
+    held = services.library.find(parse_ref(request.ref))
+    base = held if held.kind == "base" else base_for(services, held)
+    job = EvalJob(
+        base_dir=base.folder,
+        adapter_dir=held.folder if held.kind == "adapter" else None,
+        data=tuple(request.data),
+        split=request.split,
+        max_tokens=request.max_tokens,
+        threads=request.threads or services.config.learn.threads,
+        max_memory_bytes=services.memory_bytes,
+    )
+    done = await services.learner.run(checked(job), report)
+    assert isinstance(done, EvalReport)
+    return {"schema": "p2pllm.eval/1", "ref": held.ref, **_plain(done)}
+
+
+def find_base(services: Services, text: str) -> Held:
+    """A base we hold, by reference or by its bare name."""
+    if "/" in text:
+        held = services.library.find(parse_ref(text))
+        if held.kind == "base":
+            return held
+        raise LocalError("E0402", f"{text} is an adapter, not a base", fix=["p2pllm base ls"])
+    named = [h for h in services.library.models() if h.kind == "base" and h.name == text]
+    if not named:
+        raise LocalError(
+            "E0402",
+            f"no base {text!r} on this node",
+            fix=["p2pllm base ls", "p2pllm base import smollm2"],
+        )
+    return named[-1]
+
+
+def base_for(services: Services, held: Held) -> Held:
+    """The base an adapter stands on; E0402 if it is not here."""
+    base = services.library.base_of(held.model)
+    if base is None:
+        raise LocalError(
+            "E0402",
+            f"the base of {held.ref} is not on this node",
+            why=[f"it needs the base with model id {held.model}"],
+            fix=[f"p2pllm pull {held.ref}", "p2pllm base import SOURCE"],
+        )
+    return base
+
+
+def card_of(held: Held) -> dict[str, Any]:
+    """What every answer says of a model of ours."""
+    card = {"ref": held.ref, "manifest": held.manifest, "kind": held.kind, "model": held.model}
+    return {**card, "place": str(held.place), "name": held.name, "path": held.folder}
+
+
+def _plain(report: TuneReport | EvalReport) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(report)
+    del plain["job"]
+    plain["peak_rss_bytes"] = plain.pop("peak_rss")
+    return plain
+
+
+def _work_folder(services: Services, kind: str, what: str) -> Path:
+    # The same request gets the same folder, so one that was interrupted finds its checkpoint.
+    name = hashlib.sha256(what.encode()).hexdigest()[:16]
+    folder = services.config.home / "work" / f"{kind}-{name}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder

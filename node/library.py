@@ -1,0 +1,207 @@
+"""The models this node holds, and the jobs it ran: one small SQLite file, durable at every commit.
+
+What a model is stands in its manifest, a blob of the store. Here stands what we did with it: made
+it, took it from a peer, offer it to others.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from p2pllm.errors import LocalError
+from p2pllm.ids import ContentId
+from p2pllm.manifest import Manifest
+from p2pllm.names import Place, Ref, exact_ref
+
+SCHEMA_VERSION = 1
+Origin = Literal["local", "pulled"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS models (
+    manifest TEXT PRIMARY KEY, lang TEXT NOT NULL, domain TEXT NOT NULL, sub TEXT NOT NULL,
+    name TEXT NOT NULL, kind TEXT NOT NULL, model TEXT NOT NULL, origin TEXT NOT NULL,
+    offered INTEGER NOT NULL, announced INTEGER NOT NULL, tag TEXT NOT NULL,
+    created_at REAL NOT NULL, added_at REAL NOT NULL, folder TEXT NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS models_by_name ON models (lang, domain, sub, name);
+CREATE TABLE IF NOT EXISTS jobs (
+    job TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, started_at REAL NOT NULL,
+    finished_at REAL, outcome TEXT) STRICT;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of ours."""
+
+    manifest: ContentId
+    place: Place
+    name: str
+    kind: str
+    model: ContentId
+    origin: Origin
+    offered: bool  # peers may fetch it
+    announced: bool  # peers of its place have been told
+    tag: str
+    created_at: float  # of the manifest
+    added_at: float
+    folder: str  # where people load it from
+
+    @property
+    def ref(self) -> str:
+        """Its exact reference."""
+        return exact_ref(self.place, self.name, self.manifest)
+
+
+class Library:
+    """The node's own record of its models and jobs. Thread-safe; every change is on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise LocalError(
+                    "E0306",
+                    f"{path} was written by a newer p2pllm (version {version})",
+                    fix=["upgrade p2pllm, or use another --home"],
+                )
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        except sqlite3.DatabaseError as bad:
+            raise LocalError(
+                "E0306",
+                f"{path} is damaged",
+                why=[str(bad)],
+                fix=["move the file away; models can be imported and pulled again"],
+            ) from bad
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _read(self, query: str, *values: object) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def add(self, manifest_id: ContentId, manifest: Manifest, held: Held) -> None:
+        """Record a model, replacing what we knew of the same manifest."""
+        place = manifest.place
+        row = (manifest_id, place.lang, place.domain, place.sub, manifest.name, manifest.kind)
+        row2 = (manifest.model, held.origin, held.offered, held.announced, held.tag)
+        row3 = (manifest.created_at, held.added_at, held.folder)
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                (*row, *row2, *row3),
+            )
+
+    def remove(self, manifest_id: ContentId) -> None:
+        """Forget a model."""
+        with self._write() as db:
+            db.execute("DELETE FROM models WHERE manifest = ?", (manifest_id,))
+
+    def mark_announced(self, manifest_id: ContentId) -> None:
+        """Peers of the place have been told of it."""
+        with self._write() as db:
+            db.execute("UPDATE models SET announced = 1 WHERE manifest = ?", (manifest_id,))
+
+    def models(self) -> list[Held]:
+        """All models, newest last."""
+        return [_held(row) for row in self._read("SELECT * FROM models ORDER BY added_at")]
+
+    def get(self, manifest_id: ContentId) -> Held | None:
+        """The model of this manifest, if we hold it."""
+        rows = self._read("SELECT * FROM models WHERE manifest = ?", manifest_id)
+        return _held(rows[0]) if rows else None
+
+    def base_of(self, model: ContentId) -> Held | None:
+        """A base with this model id, if we hold one."""
+        query = "SELECT * FROM models WHERE kind = 'base' AND model = ? ORDER BY offered DESC"
+        rows = self._read(query, model)
+        return _held(rows[0]) if rows else None
+
+    def find(self, ref: Ref) -> Held:
+        """The one model a reference names: the newest of that name, or E0402 / E0203."""
+        place = ref.place
+        rows = self._read(
+            "SELECT * FROM models WHERE lang = ? AND domain = ? AND sub = ? AND name = ?"
+            " AND (? = '' OR tag = ?) AND manifest LIKE ? ORDER BY added_at DESC",
+            *(place.lang, place.domain, place.sub, ref.name, ref.tag, ref.tag, ref.id + "%"),
+        )
+        if not rows:
+            raise LocalError(
+                "E0402",
+                f"no model {ref} on this node",
+                fix=["p2pllm ls", f"p2pllm search --lang {place.lang}", f"p2pllm pull {ref}"],
+            )
+        if ref.id and len(rows) > 1:
+            names = [_held(row).ref for row in rows]
+            raise LocalError("E0203", f"{ref} names {len(rows)} models", why=names)
+        return _held(rows[0])
+
+    def put_job(self, job: str, kind: str, state: str, started_at: float) -> None:
+        """Record a job that begins."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,NULL,NULL)",
+                (job, kind, state, started_at),
+            )
+
+    def end_job(self, job: str, state: str, finished_at: float, outcome: str) -> None:
+        """Record how a job ended; `outcome` is JSON."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE jobs SET state = ?, finished_at = ?, outcome = ? WHERE job = ?",
+                (state, finished_at, outcome, job),
+            )
+
+    def jobs(self, limit: int = 200) -> list[sqlite3.Row]:
+        """The latest jobs, newest first."""
+        return self._read("SELECT * FROM jobs ORDER BY started_at DESC LIMIT ?", limit)
+
+    def fact(self, name: str, default: str) -> str:
+        """A remembered value of the node itself."""
+        rows = self._read("SELECT value FROM facts WHERE name = ?", name)
+        return str(rows[0]["value"]) if rows else default
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Remember a value of the node itself."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES (?,?)", (name, value))
+
+
+def _held(row: sqlite3.Row) -> Held:
+    return Held(
+        manifest=ContentId(row["manifest"]),
+        place=Place(row["lang"], row["domain"], row["sub"]),
+        name=row["name"],
+        kind=row["kind"],
+        model=ContentId(row["model"]),
+        origin=row["origin"],
+        offered=bool(row["offered"]),
+        announced=bool(row["announced"]),
+        tag=row["tag"],
+        created_at=row["created_at"],
+        added_at=row["added_at"],
+        folder=row["folder"],
+    )

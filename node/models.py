@@ -1,0 +1,164 @@
+"""Models as files of the store and as folders people load: take in, describe, lay out, drop."""
+
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from node.library import Held, Library, Origin
+from p2pllm import manifest as manifests
+from p2pllm.errors import LocalError
+from p2pllm.ids import ContentId
+from p2pllm.keys import Identity
+from p2pllm.manifest import MAX_MANIFEST_BYTES, File, Manifest
+from p2pllm.store import Store
+
+LINK_ABOVE_BYTES = 8 * 1024 * 1024  # larger files share the store's bytes by a hard link
+
+Progress = Callable[[int], None]
+
+
+class Models:
+    """The node's models: the store's bytes, the library's rows and the folders, kept in step."""
+
+    def __init__(self, home: Path, store: Store, library: Library, identity: Identity) -> None:
+        self.store = store
+        self.library = library
+        self.identity = identity
+        self._folders = home / "models"
+        self._offered: frozenset[ContentId] | None = None
+
+    def manifest(self, manifest_id: ContentId) -> Manifest:
+        """The description of a model whose manifest is in the store."""
+        return manifests.open_manifest(self.store.read(manifest_id, MAX_MANIFEST_BYTES))
+
+    async def take_in(self, folder: Path, progress: Progress) -> tuple[File, ...]:
+        """Every file of a folder, copied into the store; progress in bytes."""
+
+        def copy() -> tuple[File, ...]:
+            files: list[File] = []
+            for path in sorted(p for p in folder.iterdir() if p.is_file()):
+                files.append(self._keep(path, sum(file.size for file in files), progress))
+            return tuple(files)
+
+        return await trio.to_thread.run_sync(copy)
+
+    def _keep(self, path: Path, before: int, progress: Progress) -> File:
+        kept = self.store.put_file(path, lambda done: progress(before + done))
+        return File(
+            path=path.name,
+            size=kept.size,
+            blake3=kept.blake3,
+            chunks=kept.chunks,
+            sha256=kept.sha256,
+        )
+
+    async def seal(self, manifest: Manifest, origin: Origin, *, tag: str = "") -> Held:
+        """Sign a description, keep it, lay the model out as a folder, and record it."""
+        return await trio.to_thread.run_sync(self._seal, manifest, origin, tag)
+
+    def _seal(self, manifest: Manifest, origin: Origin, tag: str) -> Held:
+        manifest_id, record = manifests.seal(self.identity, manifest)
+        self.store.put_bytes(record)
+        return self._record(manifest_id, manifest, origin, tag)
+
+    async def accept(self, manifest_id: ContentId, manifest: Manifest) -> Held:
+        """Record a model whose manifest and files came from peers and are in the store."""
+        return await trio.to_thread.run_sync(self._record, manifest_id, manifest, "pulled", "")
+
+    def _record(self, manifest_id: ContentId, manifest: Manifest, origin: Origin, tag: str) -> Held:
+        held = Held(
+            manifest=manifest_id,
+            place=manifest.place,
+            name=manifest.name,
+            kind=manifest.kind,
+            model=manifest.model,
+            origin=origin,
+            offered=manifest.consent,
+            announced=origin == "pulled",
+            tag=tag,
+            created_at=manifest.created_at,
+            added_at=time.time(),
+            folder=str(self.lay_out(manifest_id, manifest)),
+        )
+        self.library.add(manifest_id, manifest, held)
+        self._offered = None
+        return held
+
+    def lay_out(self, manifest_id: ContentId, manifest: Manifest) -> Path:
+        """The folder of a model, made whole or not at all."""
+        place = self._folders.joinpath(*str(manifest.place).split("/"))
+        folder = place / f"{manifest.name}@{manifest_id[:16]}"
+        if folder.exists():
+            return folder
+        place.mkdir(parents=True, exist_ok=True)
+        building = place / f".{folder.name}.{os.getpid()}"
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
+        for file in manifest.files:
+            _place(self.store.path(file.blake3), building / file.path, file.size)
+        os.rename(building, folder)
+        return folder
+
+    def take_down(self, folder: Path) -> None:
+        """Remove a folder that was laid out and then refused."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def export(self, manifest: Manifest, dest: Path) -> Path:
+        """A copy of a model's files in a folder of the user's, which must be new or empty."""
+        if dest.exists() and any(dest.iterdir()):
+            raise LocalError("E0204", f"{dest} is not empty", fix=["name a new folder"])
+        dest.mkdir(parents=True, exist_ok=True)
+        for file in manifest.files:
+            shutil.copyfile(self.store.path(file.blake3), dest / file.path)
+        return dest
+
+    def _blobs_of(self, manifest_id: ContentId) -> set[ContentId]:
+        manifest = self.manifest(manifest_id)
+        listed = {id_ for file in manifest.files for id_ in (file.blake3, file.chunks)}
+        return {manifest_id, *listed}
+
+    def offered_blobs(self) -> frozenset[ContentId]:
+        """Every blob that peers may fetch: those of offered models and no other."""
+        if self._offered is None:
+            offered = [held.manifest for held in self.library.models() if held.offered]
+            blobs: set[ContentId] = set()
+            self._offered = frozenset(blobs.union(*map(self._blobs_of, offered)))
+        return self._offered
+
+    @asynccontextmanager
+    async def coming_in(self) -> AsyncIterator[None]:
+        """While blobs arrive that no model names yet, they are not collected."""
+        hold = self.store.hold()
+        await trio.to_thread.run_sync(hold.__enter__)
+        try:
+            yield
+        finally:
+            hold.__exit__(None, None, None)
+
+    async def drop(self, held: Held) -> int:
+        """Forget a model, its folder and the bytes nobody else needs; bytes freed."""
+        self.library.remove(held.manifest)
+        self._offered = None
+        await trio.to_thread.run_sync(partial(shutil.rmtree, held.folder, ignore_errors=True))
+        return sum(size for _, size in await self.collect(dry_run=False))
+
+    async def collect(self, *, dry_run: bool) -> list[tuple[ContentId, int]]:
+        """Remove blobs that no model of ours names; with `dry_run` only say which."""
+        roots = [held.manifest for held in self.library.models()]
+        return await trio.to_thread.run_sync(self.store.gc, roots, dry_run)
+
+
+def _place(source: Path, target: Path, size: int) -> None:
+    if size >= LINK_ABOVE_BYTES:
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another file system, or one without hard links
+            pass
+    shutil.copyfile(source, target)

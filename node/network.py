@@ -1,0 +1,302 @@
+"""The node's life on the network: endpoint, DHT and swarm as one block, rebuilt when it breaks.
+
+A p2pd that dies takes every stream with it, so the whole block is built anew, with back-off. A DHT
+process that dies is replaced alone. Whoever needs the network asks for `endpoint()`, `dht()` or
+`swarm()` and gets Unavailable while that part is away.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from gossip import exchange, news
+from gossip.announce import AnnounceRules, open_announce, topic_of
+from gossip.dht import Dht, open_dht
+from gossip.endpoint import Endpoint, open_endpoint
+from gossip.heard import HeardLog
+from gossip.messages import Announce
+from gossip.swarm import Swarm, Verdict, open_swarm
+from node.backoff import Backoff
+from node.config import Config
+from node.events import Events
+from node.models import Models
+from node.offers import Offers
+from node.peers import ROUND_S, Peers
+from node.presence import Presences
+from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
+from p2pllm.ids import ContentId, NodeId
+from p2pllm.names import Place, parse_place
+
+log = logging.getLogger(__name__)
+REMEMBER_S = 60.0
+
+
+class Network:
+    """Our part of the network, and what is wrong with it."""
+
+    def __init__(
+        self,
+        config: Config,
+        models: Models,
+        events: Events,
+        score: Callable[[NodeId], float],
+    ) -> None:
+        self._config = config
+        self._models = models
+        self._events = events
+        self._score = score
+        self.heard = HeardLog(config.home / "heard.db")
+        self.offers = Offers(models, self.heard, events)
+        net = config.network
+        self.peers = Peers(models.library, events, net, self.heard, self._hear)
+        self.presence = Presences(models.identity, events, net.presence_s)
+        self._rules = AnnounceRules()
+        for raw in self.heard.alive(time.time()):
+            self._rules.remember(open_announce(raw))
+        self._followed: set[Place] = {parse_place(text) for text in net.follow}
+        self._endpoint: Endpoint | None = None
+        self._swarm: Swarm | None = None
+        self._dht: Dht | None = None
+        self._joined_dht = False
+        self._backoffs = {"p2pd": Backoff(), "dht": Backoff()}
+        self._errors: dict[str, str] = {}
+        self.addresses: list[str] = []
+
+    def endpoint(self) -> Endpoint:
+        """The live endpoint, or Unavailable E0903."""
+        if self._endpoint is None:
+            raise Unavailable("E0903", "the network endpoint is not up", why=self._why("p2pd"))
+        return self._endpoint
+
+    def dht(self) -> Dht:
+        """The live DHT, or Unavailable E0904."""
+        if self._dht is None:
+            raise Unavailable("E0904", "the DHT is not up", why=self._why("dht"))
+        return self._dht
+
+    def swarm(self) -> Swarm:
+        """The live swarm, or Unavailable E0903."""
+        if self._swarm is None:
+            raise Unavailable("E0903", "the swarm is not up", why=self._why("p2pd"))
+        return self._swarm
+
+    def need_peers(self) -> None:
+        """Return if we know another node; else Unavailable E0905 with the reason."""
+        if not self.peers.connected:
+            raise Unavailable(
+                "E0905",
+                "this node is isolated",
+                why=[self.reason()],
+                fix=["p2pllm peers connect ADDRESS", "p2pllm up --bootstrap ADDRESS"],
+            )
+
+    def _why(self, child: str) -> list[str]:
+        return [self._errors[child]] if child in self._errors else ["it is starting"]
+
+    async def follow(self, place: Place) -> None:
+        """Hear announcements of a place from now on."""
+        self._followed.add(place)
+        if self._swarm is not None:
+            await self._swarm.join(topic_of(place))
+
+    async def run(self) -> None:
+        """Keep the network up until cancelled."""
+        backoff = self._backoffs["p2pd"]
+        while True:
+            began = trio.current_time()
+            try:
+                await self._live()
+            except (Unavailable, LocalError) as gone:
+                self._errors["p2pd"] = gone.message
+                self._events.emit("child", child="p2pd", state="died", message=gone.message)
+                log.warning("the network block ended: %s", gone)
+            await trio.sleep(backoff.after(trio.current_time() - began))
+
+    async def _live(self) -> None:
+        config = self._config
+        key_file = config.home / "key"
+        async with open_endpoint(config.run, key_file, config.network.listen) as endpoint:
+            await exchange.serve(endpoint, self._models.store, self._serves)
+            await news.serve_news(endpoint, self.heard)
+            self.addresses = await endpoint.addresses()
+            self._events.emit("endpoint", addresses=self.addresses, pid=endpoint.pid)
+            identity = self._models.identity
+            async with open_swarm(endpoint, identity, self._validate, self._score) as swarm:
+                self._endpoint, self._swarm = endpoint, swarm
+                self._errors.pop("p2pd", None)
+                try:
+                    await self._tasks(endpoint, swarm)
+                finally:
+                    self._endpoint = self._swarm = None
+                    self.peers.connected = set()
+
+    async def _tasks(self, endpoint: Endpoint, swarm: Swarm) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_dht, endpoint)
+            nursery.start_soon(self._listen, swarm)
+            nursery.start_soon(self._meet, endpoint, swarm)
+
+    async def _keep_dht(self, endpoint: Endpoint) -> None:
+        backoff = self._backoffs["dht"]
+        while True:
+            began = trio.current_time()
+            try:
+                async with open_dht(endpoint.control) as dht, trio.open_nursery() as nursery:
+                    self._dht, self._joined_dht = dht, False
+                    self._errors.pop("dht", None)
+                    nursery.start_soon(self._join_dht, dht, endpoint)
+            except* Unavailable as gone:
+                self._errors["dht"] = str(gone.exceptions[0])
+                self._events.emit("child", child="dht", state="died", message=self._errors["dht"])
+            finally:
+                self._dht = None
+            await trio.sleep(backoff.after(trio.current_time() - began))
+
+    async def _join_dht(self, dht: Dht, endpoint: Endpoint) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.offers.run, dht)
+            nursery.start_soon(self.presence.run, dht, endpoint)
+            remember_at = 0.0
+            while True:
+                known = await dht.size()
+                if known == 0 and self.peers.connected:
+                    known = await dht.bootstrap(
+                        [
+                            f"{address}/p2p/{peer.node}"
+                            for peer in await endpoint.peers()
+                            for address in peer.addresses
+                        ]
+                    )
+                if known and not self._joined_dht:
+                    self._events.emit("dht", state="joined", peers=known)
+                    self.offers.refresh_now()
+                self._joined_dht = known > 0
+                if known and trio.current_time() >= remember_at:
+                    await self.peers.remember(dht)
+                    remember_at = trio.current_time() + REMEMBER_S
+                await trio.sleep(ROUND_S)
+
+    async def _meet(self, endpoint: Endpoint, swarm: Swarm) -> None:
+        for place in self.places():
+            await swarm.join(topic_of(place))
+        was = 0
+        while True:
+            await self.peers.dial_seeds(endpoint, self.presence.seed_is_us)
+            await self.peers.join_swarm(endpoint, swarm)
+            await self.peers.catch_up(endpoint, swarm, self.places())
+            await self.offers.send(swarm)
+            count = len(self.peers.connected)
+            if bool(count) != bool(was):
+                self._events.emit("state", state=self.state(), peers=count, reason=self.reason())
+            was = count
+            await trio.sleep(ROUND_S if count else min(ROUND_S, self._config.network.retry_s))
+
+    def places(self) -> list[Place]:
+        """The places whose announcements we hear: configured, and where we hold a model."""
+        held = {held.place for held in self._models.library.models() if held.offered}
+        return sorted(self._followed | held)
+
+    async def _listen(self, swarm: Swarm) -> None:
+        async for heard in swarm.heard():
+            self._keep(open_announce(heard.data), heard.data, heard.relayer)
+
+    def _validate(self, relayer: NodeId, topic: str, data: bytes) -> Verdict:
+        """Before relay: only what the rules accept goes on."""
+        judged = self._rules.judge(data, topic, time.time())
+        if judged.verdict == "reject":
+            fault = PeerError("E0611", f"announcement refused: {judged.why}")
+            self._events.refuse(fault, peer=relayer, topic=topic)
+        return judged.verdict
+
+    def _hear(self, data: bytes, topic: str, peer: NodeId) -> None:
+        """An announcement from catch-up: as strict as the topic, but as many as were missed."""
+        try:
+            announce = open_announce(data)
+            if topic_of(announce.place) != topic:
+                raise PeerError("E0611", f"announcement of {announce.place} offered as {topic}")
+        except PeerError as broken:
+            self._events.refuse(broken, peer=peer, topic=topic)
+            return
+        if announce.expires_at > time.time():
+            self._rules.remember(announce)
+            self._keep(announce, data, peer)
+
+    def _keep(self, announce: Announce, data: bytes, peer: NodeId) -> None:
+        if not self.heard.add(data, announce, time.time()):
+            return
+        card: dict[str, Any] = {"place": str(announce.place), "name": announce.name}
+        card |= {"manifest": announce.manifest, "by": announce.by, "size_bytes": announce.size}
+        self._events.emit("heard", relayer=peer, **card)
+
+    def _serves(self, blob: ContentId, peer: NodeId) -> bool:
+        """Only blobs of offered models leave this node."""
+        return blob in self._models.offered_blobs()
+
+    def state(self) -> str:
+        """online, isolated, starting or degraded."""
+        if self._endpoint is None:
+            return "degraded" if "p2pd" in self._errors else "starting"
+        if self.presence.twin is not None or "dht" in self._errors:
+            return "degraded"
+        return "online" if self.peers.connected else "isolated"
+
+    def reason(self) -> str:
+        """Why the state is not `online`; '' if it is."""
+        if self.presence.twin is not None:
+            return self.presence.twin.message
+        if self._errors:
+            return "; ".join(f"{child}: {message}" for child, message in self._errors.items())
+        if self._endpoint is None:
+            return "the endpoint is starting"
+        if self.peers.connected:
+            return ""
+        seeds = self.peers.seeds
+        if not seeds:
+            return "no seed is configured and no peer has called"
+        return "; ".join(f"{s.address}: {s.error or s.state}" for s in seeds)
+
+    def warnings(self) -> list[dict[str, str]]:
+        """What a person should know of."""
+        twin = self.presence.twin
+        return [{"code": twin.code, "message": twin.message}] if twin else []
+
+    async def describe(self) -> dict[str, Any]:
+        """The network's part of `status`."""
+        pids = {
+            "p2pd": self._endpoint.pid if self._endpoint else None,
+            "dht": self._dht.pid if self._dht else None,
+        }
+        children = {
+            name: {
+                "pid": pid,
+                "state": "up" if pid else "down",
+                "restarts": self._backoffs[name].restarts,
+            }
+            for name, pid in pids.items()
+        }
+        topics = [
+            {
+                "place": str(place),
+                "peers": len(self._swarm.peers(topic_of(place)) if self._swarm else []),
+            }
+            for place in self.places()
+        ]
+        dht_peers = 0
+        if self._dht is not None:
+            try:
+                dht_peers = await self._dht.size()
+            except P2pllmError:
+                dht_peers = 0
+        swarm = {"seeds": [seed.card() for seed in self.peers.seeds]}
+        return {
+            "state": self.state(),
+            "reason": self.reason() or None,
+            "addresses": self.addresses,
+            "peers": {"total": len(self.peers.connected)},
+            "swarm": {**swarm, "dht_peers": dht_peers, "topics": topics},
+            "children": children,
+            "warnings": self.warnings(),
+        }

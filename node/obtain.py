@@ -1,0 +1,200 @@
+"""Pull a model: find who has it, fetch and verify every chunk, prove that it fits, lay it out."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from gossip import index
+from gossip.fetch import fetch_model
+from gossip.ledger import FetchEvent, FetchReport
+from node.contribute import prove
+from node.jobs import Report
+from node.learn_flows import card_of
+from node.library import Held
+from node.requests import PullRequest
+from node.services import Services
+from p2pllm.advert import Advert
+from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
+from p2pllm.ids import ContentId, NodeId, parse_content_id, parse_node_id
+from p2pllm.manifest import Manifest
+from p2pllm.names import Ref, parse_ref
+from p2pllm.query import Query
+
+
+async def pull(services: Services, request: PullRequest, report: Report) -> dict[str, Any]:
+    """Fetch what the request names, and the base it stands on, from peers."""
+    ref = parse_ref(request.ref)
+    report("find", message=str(ref))
+    manifest_id, peers = await _locate(services, ref, request.from_)
+    if request.dry_run:
+        return await _preview(services, manifest_id, peers)
+    held = services.library.get(manifest_id)
+    fetched: list[dict[str, Any]] = []
+    if held is None:
+        held, fetched = await _fetch(services, manifest_id, peers, ref, report)
+    await _offer_too(services, held)
+    card = card_of(held) | {"schema": "p2pllm.pull/1", "fetched": fetched}
+    if request.dest:
+        manifest = services.models.manifest(held.manifest)
+        dest = Path(request.dest)
+        card["path"] = str(await trio.to_thread.run_sync(services.models.export, manifest, dest))
+    return card
+
+
+async def _locate(services: Services, ref: Ref, only: list[str]) -> tuple[ContentId, list[NodeId]]:
+    """Which manifest a reference means, and the peers that say they hold it."""
+    services.network.need_peers()
+    dht, now = services.network.dht(), time.time()
+    if len(ref.id) == 64:
+        manifest = parse_content_id(ref.id)
+    else:
+        manifest = _choose(ref, await index.search(dht, _query(ref), now))
+    chosen = [parse_node_id(text) for text in only]
+    listed = [p.by for p in await index.providers(dht, manifest, now) if p.manifest == manifest]
+    peers = chosen or [peer for peer in dict.fromkeys(listed) if peer != services.identity.node]
+    if not peers and services.library.get(manifest) is None:
+        raise Unavailable("E0906", f"nobody online hands out {ref}", fix=["try again later"])
+    return manifest, peers
+
+
+def _query(ref: Ref) -> Query:
+    place = ref.place
+    return Query(lang=place.lang, domain=place.domain or None, sub=place.sub or None)
+
+
+def _choose(ref: Ref, adverts: list[Advert]) -> ContentId:
+    fits = [
+        advert
+        for advert in adverts
+        if (advert.place, advert.name) == (ref.place, ref.name)
+        and advert.manifest.startswith(ref.id)
+    ]
+    manifests = dict.fromkeys(advert.manifest for advert in fits)
+    if not manifests:
+        raise Unavailable(
+            "E0403",
+            f"nobody in the swarm advertises {ref}",
+            fix=[f"p2pllm search --lang {ref.place.lang}"],
+        )
+    if len(manifests) > 1:
+        raise LocalError(
+            "E0203",
+            f"{ref} names {len(manifests)} models in the swarm",
+            why=[f"{ref.place}/{ref.name}@{m}" for m in manifests],
+            fix=["add @ID"],
+        )
+    return next(iter(manifests))
+
+
+async def _preview(services: Services, manifest: ContentId, peers: list[NodeId]) -> dict[str, Any]:
+    here = services.library.get(manifest) is not None
+    return {"schema": "p2pllm.pull/1", "manifest": manifest, "peers": peers, "here": here}
+
+
+async def _fetch(
+    services: Services, manifest_id: ContentId, peers: list[NodeId], ref: Ref, report: Report
+) -> tuple[Held, list[dict[str, Any]]]:
+    models = services.models
+    async with models.coming_in():
+        manifest, tally = await _transfer(services, manifest_id, peers, report)
+        _require(ref, manifest)
+        fetched = [_tally_card(manifest, tally)]
+        if manifest.kind == "adapter":
+            base, tally_of_base = await _base(services, manifest, peers, report)
+            fetched += tally_of_base
+            await _prove_pulled(services, manifest_id, manifest, base, report)
+        return await models.accept(manifest_id, manifest), fetched
+
+
+def _require(ref: Ref, manifest: Manifest) -> None:
+    """An advert says where a model sits; the manifest must say the same."""
+    if (manifest.place, manifest.name) != (ref.place, ref.name):
+        raise PeerError(
+            "E0610",
+            f"asked for {ref}, and the manifest says {manifest.place}/{manifest.name}",
+            why=["an advert named a manifest that is something else"],
+        )
+    if not manifest.consent:
+        raise PeerError("E0701", f"the publisher of {ref} did not consent to publication")
+
+
+async def _transfer(
+    services: Services, manifest_id: ContentId, peers: list[NodeId], report: Report
+) -> tuple[Manifest, FetchReport]:
+    def on_event(event: FetchEvent) -> None:
+        report("fetch", **msgspec.structs.asdict(event))
+
+    endpoint, store = services.network.endpoint(), services.store
+    try:
+        manifest, tally = await fetch_model(endpoint, store, manifest_id, peers, on_event)
+    except PeerError as broken:
+        services.events.refuse(broken, manifest=manifest_id)
+        raise
+    for refusal in tally.refused:
+        fault = PeerError(refusal.code, refusal.reason)
+        services.events.refuse(fault, peer=refusal.peer, manifest=manifest_id)
+    return manifest, tally
+
+
+async def _base(
+    services: Services, manifest: Manifest, peers: list[NodeId], report: Report
+) -> tuple[Held, list[dict[str, Any]]]:
+    """The base an adapter stands on: the one we hold, or fetched from who hands it out."""
+    held = services.library.base_of(manifest.model)
+    if held is not None:
+        return held, []
+    dht = services.network.dht()
+    offers = await index.providers(dht, manifest.model, time.time())
+    if not offers:
+        raise Unavailable(
+            "E0906",
+            "nobody online hands out the base this adapter needs",
+            why=[f"model id {manifest.model}"],
+            fix=["p2pllm base import SOURCE", "try again later"],
+        )
+    base_id = _most_common([offer.manifest for offer in offers])
+    holders = [offer.by for offer in offers if offer.manifest == base_id]
+    base, tally = await _transfer(services, base_id, holders, report)
+    if base.kind != "base" or base.model != manifest.model or not base.consent:
+        raise PeerError("E0702", f"{base_id} is not the base with model id {manifest.model}")
+    held = await services.models.accept(base_id, base)
+    await _offer_too(services, held)
+    return held, [_tally_card(base, tally)]
+
+
+def _most_common(ids: list[ContentId]) -> ContentId:
+    return max(sorted(set(ids)), key=ids.count)
+
+
+async def _prove_pulled(
+    services: Services,
+    manifest_id: ContentId,
+    manifest: Manifest,
+    base: Held,
+    report: Report,
+) -> None:
+    folder = await trio.to_thread.run_sync(services.models.lay_out, manifest_id, manifest)
+    try:
+        await prove(services, folder, base, report)
+    except P2pllmError as unfit:
+        await trio.to_thread.run_sync(services.models.take_down, folder)
+        if isinstance(unfit, PeerError):
+            services.events.refuse(unfit, manifest=manifest_id, by=manifest.by)
+        raise
+
+
+async def _offer_too(services: Services, held: Held) -> None:
+    """What we hold and have proved, we hand out as well."""
+    await services.network.follow(held.place)
+    try:
+        await services.network.offers.advertise(services.network.dht(), held)
+    except Unavailable:
+        services.network.offers.refresh_now()
+
+
+def _tally_card(manifest: Manifest, tally: FetchReport) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(tally)
+    return {"name": manifest.name, "kind": manifest.kind, **plain}

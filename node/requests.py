@@ -1,0 +1,119 @@
+"""What people ask of the control API, each a typed request: unknown or bad fields are refused."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from p2pllm.errors import LocalError
+from p2pllm.jobs import EVAL_TOKENS
+
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request; a misspelt field is an error, never silently ignored."""
+
+
+class ImportRequest(Request, frozen=True, kw_only=True, tag="import", tag_field="kind"):
+    """Bring a base model in."""
+
+    source: Text
+    name: Text = ""
+    lang: Text = "en"
+    licence: Text = ""
+
+
+class TuneRequest(Request, frozen=True, kw_only=True, tag="tune", tag_field="kind"):
+    """Train an adapter on text of ours."""
+
+    base: Text
+    data: list[Text]
+    place: Text
+    name: Text
+    eval_data: list[Text] = []
+    rank: int | None = None
+    alpha: float | None = None
+    steps: int | None = None
+    lr: float | None = None
+    batch: int | None = None
+    seq: int | None = None
+    seed: int | None = None
+    threads: int | None = None
+    licence: Text = ""
+
+
+class EvalRequest(Request, frozen=True, kw_only=True, tag="eval", tag_field="kind"):
+    """Measure a model on text of ours."""
+
+    ref: Text
+    data: list[Text]
+    split: Literal["held-out", "all"] = "held-out"
+    max_tokens: int = EVAL_TOKENS
+    threads: int | None = None
+
+
+class PushRequest(Request, frozen=True, kw_only=True, tag="push", tag_field="kind"):
+    """Publish a model: one we hold, or a PEFT folder made elsewhere."""
+
+    ref: Text = ""
+    path: Text = ""
+    base: Text = ""
+    place: Text = ""
+    name: Text = ""
+    licence: Text = ""
+    description: Text = ""
+    tag: Text = ""
+    consent: bool = False
+
+
+class PullRequest(Request, frozen=True, kw_only=True, tag="pull", tag_field="kind"):
+    """Fetch a model from peers."""
+
+    ref: Text
+    dest: Text = ""
+    from_: list[Text] = msgspec.field(name="from", default_factory=list)
+    dry_run: bool = False
+
+
+JobRequest = ImportRequest | TuneRequest | EvalRequest | PushRequest | PullRequest
+
+
+class SearchRequest(Request, frozen=True, kw_only=True):
+    """Filters; what is absent or empty matches all."""
+
+    lang: Text | None = None
+    domain: Text | None = None
+    sub: Text | None = None
+    size: Text | None = None
+    kind: Literal["base", "adapter"] | None = None
+    text: Text | None = None
+    model: Text | None = None
+    licence: Text | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+
+
+class PeerRequest(Request, frozen=True, kw_only=True):
+    """Connect to a node."""
+
+    address: Text
+
+
+class PinRequest(Request, frozen=True, kw_only=True):
+    """Keep a model when space is made, or no longer."""
+
+    ref: Text
+    pin: bool = True
+
+
+class CollectRequest(Request, frozen=True, kw_only=True):
+    """Remove what no model needs."""
+
+    dry_run: bool = False
+
+
+def parse(body: bytes, kind: Any) -> Any:
+    """A request out of a JSON body; LocalError E0204 says which field is wrong."""
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.MsgspecError as bad:
+        raise LocalError("E0204", f"the request cannot be used: {bad}") from bad
