@@ -1,9 +1,11 @@
 """Starting and stopping the node: `up` runs `python -m node`, `down` asks it to end."""
 
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -17,8 +19,11 @@ from p2pllm.errors import LocalError, Unavailable
 READY_S = 60.0  # on a busy machine; usually 2 s
 STOPPED_S = 20.0
 POLL_S = 0.05
+# -m finds `node` in the working directory first, which could hold another one of that name.
+PACKAGES = Path(node.__file__).parent.parent
 LOG_TAIL_BYTES = 8192
 LOG_LINES = 12
+_ERROR = re.compile(r"error\[(E\d{4})\] (.*)")
 
 
 @verb(name="up")
@@ -43,23 +48,27 @@ def up(
             fix=["p2pllm status", "p2pllm down", "or another --home"],
             details={"pid": status.get("pid")},
         )
-    command = [sys.executable, "-m", "node", "--home", str(session.home)]
-    for flag, values in (("--listen", listen), ("--bootstrap", bootstrap)):
-        command += [part for value in values for part in (flag, value)]
-    if quota:
-        command += ["--quota", quota]
-    # -m finds `node` in the working directory first, which could hold another one of that name.
-    packages = Path(node.__file__).parent.parent
+    command = daemon_command(session.home, listen, bootstrap, quota)
     if not detach:
         sys.stdout.flush()
-        os.chdir(packages)
+        os.chdir(PACKAGES)
         os.execv(command[0], command)
-    status = _start(session, client, command, packages)
+    status = _start(session, client, command)
     session.show(status, "p2pllm.status/1", _started, lambda d: [str(d["peer_id"])])
     session.say(f"log      {session.home / 'run' / 'log'}")
 
 
-def _start(session: Session, client: Client, command: list[str], packages: Path) -> Document:
+def daemon_command(
+    home: Path, listen: Sequence[str], bootstrap: Sequence[str], quota: str | None
+) -> list[str]:
+    """The daemon's command line; to be run in PACKAGES."""
+    command = [sys.executable, "-m", "node", "--home", str(home)]
+    for flag, values in (("--listen", listen), ("--bootstrap", bootstrap)):
+        command += [part for value in values for part in (flag, value)]
+    return command + (["--quota", quota] if quota else [])
+
+
+def _start(session: Session, client: Client, command: list[str]) -> Document:
     """Run the daemon in a session of its own, until it answers; its last words if it dies."""
     log = session.home / "run" / "log"
     session.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,7 +77,7 @@ def _start(session: Session, client: Client, command: list[str], packages: Path)
         began = out.tell()
         child = subprocess.Popen(
             command,
-            cwd=packages,
+            cwd=PACKAGES,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -96,14 +105,13 @@ def _start(session: Session, client: Client, command: list[str], packages: Path)
 
 
 def _died(status: int, log: Path, began: int) -> LocalError:
-    code = "E0303" if status == 3 else "E0305"
+    """Why it ended, in its own words if it left any."""
     last = _tail(log, began)
-    return LocalError(
-        code,
-        f"the daemon ended with status {status}",
-        why=last,
-        fix=["p2pllm doctor", f"less {log}"],
+    said = [match for line in last if (match := _ERROR.match(line))]
+    code, message = (
+        said[-1].groups() if said else ("E0101", f"the daemon ended with status {status}")
     )
+    return LocalError(code, message, why=last, fix=["p2pllm doctor", f"less {log}"])
 
 
 def _tail(log: Path, began: int) -> list[str]:

@@ -42,7 +42,8 @@ from p2pllm.errors import LocalError
 @click.option("--seq", type=click.IntRange(8), help="Tokens a sequence.")
 @click.option("--seed", type=click.IntRange(0), help="Makes a run repeatable.")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads.")
-def tune(session: Session, /, **given: object) -> None:
+@click.option("--licence", metavar="SPDX", help="Such as apache-2.0; may wait for push.")
+def tune(session: Session, **given: object) -> None:
     """Fine-tune a LoRA adapter for a base on your own text, which stays on this machine."""
     place = place_of(given.pop("place"), given.pop("lang"), given.pop("domain"), given.pop("sub"))
     data, held_out = given.pop("data"), given.pop("eval_data")

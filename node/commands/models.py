@@ -58,7 +58,9 @@ def rm(session: Session, refs: tuple[str, ...]) -> None:
     """
     if session.may_ask and not session.flags.yes:
         names = ", ".join(render.clean(ref) for ref in refs)
-        click.confirm(f"Remove {names} from this node?", abort=True, err=True)
+        if not click.confirm(f"Remove {names} from this node?", err=True):
+            session.say("nothing removed")
+            return
     client = session.client()
     removed: list[object] = []
     withdrawn = False
