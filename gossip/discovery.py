@@ -1,155 +1,112 @@
-"""The DHT process: hivemind's DHT node on the node's own p2pd, asked over standard input.
+"""The DHT process: `python -m gossip.discovery CONTROL_SOCKET`, asked over standard input.
 
-The only module that imports hivemind, and no module of ours imports it: `python -m
-gossip.discovery CONTROL_SOCKET`, started by `gossip.dht`. It ends when standard input does.
+Started by `gossip.dht` and imported by nobody. It ends when standard input does, so that it
+outlives no parent, and when p2pd does.
 """
 
 import asyncio
+import importlib
 import os
 import sys
-import time
+import traceback
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
-from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import msgpack
+from gossip.pipe import READY, Ask, Frames, Reply, frame, read_ask
+from gossip.replicas import Replicas
 
-from gossip.pipe import READY, Ask, Frames, Held, Reply, frame, read_ask
-from gossip.validator import Validator
+if TYPE_CHECKING:
+    from gossip.kademlia import Wire
 
-
-def _bare(name: str) -> Any:
-    """Make a package importable without running its `__init__`."""
-    parent, _, child = name.rpartition(".")
-    spec = PathFinder.find_spec(name, sys.modules[parent].__path__ if parent else None)
-    assert spec is not None
-    package = sys.modules[name] = module_from_spec(spec)
-    if parent:
-        setattr(sys.modules[parent], child, package)
-    return package
+_READ_BYTES = 256 * 1024
+# What the emptied `hivemind.utils` must still export to the modules that we load.
+_EXPORTS = {
+    "logging": ("get_logger",),
+    "serializer": ("MSGPackSerializer", "SerializerBase"),
+    "timed_storage": ("get_dht_time",),
+}
 
 
-# hivemind's own `__init__`s import torch: 280 MB and 2 s for a DHT that needs none of it. Without
-# them 38 MB and 0.15 s.
-_bare("hivemind")
-_bare("hivemind.dht")
-_utils = _bare("hivemind.utils")
-if True:
-    from hivemind.utils.logging import get_logger
-    from hivemind.utils.serializer import MSGPackSerializer, SerializerBase
-    from hivemind.utils.timed_storage import get_dht_time
-
-    _utils.get_logger = get_logger
-    _utils.MSGPackSerializer = MSGPackSerializer
-    _utils.SerializerBase = SerializerBase
-    _utils.get_dht_time = get_dht_time
-    from hivemind.dht.crypto import DHTRecord, RecordValidatorBase
-    from hivemind.dht.node import DHTNode
-    from hivemind.dht.routing import DHTID
-    from hivemind.p2p import P2P, PeerID
-    from hivemind.p2p.p2p_daemon_bindings.utils import ControlFailure
-    from hivemind.utils.multiaddr import Multiaddr
+def main(control: str) -> None:
+    """Serve standard input until it ends."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # so that nothing that prints can break a frame
+    _empty_packages()
+    asyncio.run(_serve(control, answers))
 
 
-class RecordValidator(RecordValidatorBase):  # type: ignore[misc]  # hivemind is untyped
-    def __init__(self) -> None:
-        self.rules = Validator()
+def _empty_packages() -> None:
+    """Let hivemind's DHT modules be imported without the `__init__`s above them.
 
-    def validate(self, record: DHTRecord) -> bool:
-        try:
-            subkey = msgpack.unpackb(record.subkey)
-            value = msgpack.unpackb(record.value)
-        except ValueError:
-            return False
-        if not isinstance(value, bytes):
-            return False
-        return self.rules.accepts(record.key, subkey, value, record.expiration_time, time.time())
-
-
-class Node:
-    def __init__(self, p2p: P2P, node: DHTNode) -> None:
-        self.p2p, self.node = p2p, node
-
-    async def answer(self, ask: Ask) -> Reply:
-        if ask.verb == "put":
-            ok = await self.node.store_many(
-                [e.key.encode() for e in ask.entries],
-                [e.value for e in ask.entries],
-                [e.expires_at for e in ask.entries],
-                [e.subkey for e in ask.entries],
-            )
-            return Reply(
-                number=ask.number,
-                stored=tuple(ok[e.key.encode(), e.subkey] for e in ask.entries),
-            )
-        if ask.verb == "get":
-            found = await self.node.get_many(
-                [key.encode() for key in ask.keys], float("inf"), beam_size=8, num_workers=8
-            )
-            values = []
-            for key in ask.keys:
-                held = found[key.encode()]
-                values.append(
-                    Held(values=tuple(v.value for v in held.value.values()) if held else ())
-                )
-            return Reply(number=ask.number, found=tuple(values))
-        if ask.verb == "bootstrap":
-            await asyncio.gather(*(self._join(address) for address in ask.addresses))
-            await self.node.find_nearest_nodes([self.node.node_id])
-        return Reply(number=ask.number, size=len(self.node.protocol.routing_table.uid_to_peer_id))
-
-    async def _join(self, address: str) -> None:
-        transport, _, peer = address.rpartition("/p2p/")
-        peer_id = PeerID.from_base58(peer)
-        try:
-            await self.p2p._client.connect(peer_id, [Multiaddr(transport)])
-        except ControlFailure:
-            return
-        await self.node.protocol.call_ping(peer_id)
+    Those import torch and all of hivemind's training: 280 MB and 2 s, where the DHT needs 38 MB
+    and 0.15 s.
+    """
+    for name in ("hivemind", "hivemind.dht", "hivemind.utils"):
+        parent, _, child = name.rpartition(".")
+        spec = PathFinder.find_spec(name, sys.modules[parent].__path__ if parent else None)
+        assert spec is not None
+        package: ModuleType = module_from_spec(spec)
+        sys.modules[name] = package
+        if parent:
+            setattr(sys.modules[parent], child, package)
+    for child, names in _EXPORTS.items():
+        module = importlib.import_module(f"hivemind.utils.{child}")
+        for name in names:
+            setattr(sys.modules["hivemind.utils"], name, getattr(module, name))
 
 
-async def serve(control: Path) -> None:
-    p2p = await P2P.replicate(Multiaddr(f"/unix{control}"))
-    node = await DHTNode.create(
-        p2p=p2p,
-        node_id=DHTID.generate(source=p2p.peer_id.to_bytes()),
-        record_validator=RecordValidator(),
-        cache_locally=False,
-        cache_nearest=0,
-        cache_on_store=False,
-        cache_refresh_before_expiry=0,
-        reuse_get_requests=False,
-    )
-    service = Node(p2p, node)
+async def _serve(control: str, answers: int) -> None:
+    from gossip.kademlia import Wire  # only now: it imports hivemind
+
+    wire = await Wire.open(control)
+    replicas = Replicas(wire)
+    wire.spawn(replicas.keep_up())
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
-    lock = asyncio.Lock()
+    questions = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(questions), sys.stdin)
+    transport, protocol = await loop.connect_write_pipe(
+        asyncio.streams.FlowControlMixin, os.fdopen(answers, "wb", buffering=0)
+    )
+    out = asyncio.StreamWriter(transport, protocol, None, loop)
+    out.write(frame(Reply(number=READY)))
+    asking = loop.create_task(_answer_all(wire, replicas, questions, out))
+    p2pd = loop.create_task(wire.closed())
+    await asyncio.wait([asking, p2pd], return_when=asyncio.FIRST_COMPLETED)
+    if not asking.done():
+        print("p2pd closed its control socket", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(0)  # calls that wait for other nodes have nobody to answer to
 
-    async def write(reply: Reply) -> None:
-        async with lock:
-            data = frame(reply)
-            await loop.run_in_executor(None, out.write, data)
 
-    async def handle(ask: Ask) -> None:
-        try:
-            reply = await service.answer(ask)
-        except Exception as fault:  # noqa: BLE001  # the edge of this process
-            reply = Reply(number=ask.number, fault=repr(fault))
-        await write(reply)
-
-    await write(Reply(number=READY))
+async def _answer_all(
+    wire: "Wire", replicas: Replicas, questions: asyncio.StreamReader, out: asyncio.StreamWriter
+) -> None:
     frames = Frames()
-    tasks = set()
-    while data := await reader.read(65536):
+    while data := await questions.read(_READ_BYTES):
         for body in frames.feed(data):
-            task = asyncio.create_task(handle(read_ask(body)))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-    os._exit(0)
+            wire.spawn(_answer(replicas, read_ask(body), out))
+
+
+async def _answer(replicas: Replicas, ask: Ask, out: asyncio.StreamWriter) -> None:
+    try:
+        reply = await _done(replicas, ask)
+    except Exception as fault:  # noqa: BLE001  # the edge of this process: the asker must hear
+        traceback.print_exc()
+        reply = Reply(number=ask.number, fault=f"{type(fault).__name__}: {fault}")
+    out.write(frame(reply))
+    await out.drain()
+
+
+async def _done(replicas: Replicas, ask: Ask) -> Reply:
+    if ask.verb == "put":
+        return Reply(number=ask.number, stored=tuple(await replicas.put(ask.entries)))
+    if ask.verb == "get":
+        return Reply(number=ask.number, found=tuple(await replicas.get(ask.keys)))
+    if ask.verb == "bootstrap":
+        return Reply(number=ask.number, size=await replicas.join(ask.addresses))
+    return Reply(number=ask.number, size=replicas.known)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    main(sys.argv[1])

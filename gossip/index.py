@@ -44,18 +44,10 @@ async def publish(dht: Dht, identity: Identity, record: Record, now: float) -> N
     Raises Unavailable E0904 if it could not be put under every key.
     """
     assert now < record.expires_at
-    value, subkey = advert.seal(identity, record), advert.subkey_of(record)
-    path, left = shard_path(subkey), advert.keys_of(record)
+    value, left = advert.seal(identity, record), advert.keys_of(record)
+    path = shard_path(advert.subkey_of(record))
     for depth in range(MAX_DEPTH + 1):
-        entries = [
-            Entry(
-                key=shard_key(key, path[:depth]),
-                subkey=subkey,
-                value=value,
-                expires_at=record.expires_at,
-            )
-            for key in left
-        ]
+        entries = [Entry(key=shard_key(key, path[:depth]), value=value) for key in left]
         stored = await dht.put(entries)
         left = [key for key, ok in zip(left, stored, strict=True) if not ok]
         if not left:

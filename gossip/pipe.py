@@ -24,12 +24,10 @@ Value = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD_BYTES)]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One signed record and where it goes."""
+    """One signed record and the key it goes under."""
 
     key: Key
-    subkey: Annotated[str, msgspec.Meta(max_length=128)]
     value: Value
-    expires_at: float  # Unix seconds
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

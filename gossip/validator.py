@@ -15,7 +15,7 @@ from p2pllm.advert import check_alive, keys_of, subkey_of, verify_record
 from p2pllm.errors import PeerError
 
 MAX_DEPTH = 4  # levels of shards below a key: 16**4 leaves
-_KEEP = 20_000  # verified records remembered, about 1 KiB each: a signature is checked once
+_REMEMBERED = 10_000  # proofs, about 4 KiB each with their record and places
 
 
 def shard_path(subkey: str) -> str:
@@ -38,7 +38,7 @@ def key_id(key: str) -> bytes:
     return hashlib.sha1(key.encode(), usedforsecurity=False).digest()
 
 
-class Verified(msgspec.Struct, frozen=True):
+class Proof(msgspec.Struct, frozen=True):
     """What a record proved of itself."""
 
     subkey: str
@@ -47,41 +47,37 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 class Validator:
-    """Judges records; remembers those whose signature it has checked."""
+    """Judges records, and remembers the proofs of those whose signature it has checked."""
 
     def __init__(self) -> None:
-        self._verified: OrderedDict[bytes, Verified] = OrderedDict()
-        self.refused = 0
+        self._proofs: OrderedDict[bytes, Proof] = OrderedDict()
 
-    def verify(self, value: bytes, now: float) -> Verified:
-        """What a record proves; PeerError E0603, E0602 or E0607 if it proves nothing."""
-        verified = self._verified.get(value)
-        if verified is None:
-            verified = self._verified[value] = _verify(value)
-            if len(self._verified) > _KEEP:
-                self._verified.popitem(last=False)
-        check_alive(verified.expires_at, now)
-        return verified
+    def prove(self, value: bytes, at: bytes) -> Proof:
+        """The proof of a record that somebody wants at key id `at`, whether it lives or not.
 
-    def accepts(
-        self, at: bytes, subkey: object, value: bytes, expires_at: float, now: float
-    ) -> bool:
-        """Whether `value` may stand at key id `at`, under `subkey`, until `expires_at`."""
-        try:
-            verified = self.verify(value, now)
-        except PeerError:
-            self.refused += 1
-            return False
-        ok = (
-            subkey == verified.subkey
-            and expires_at == verified.expires_at
-            and at in verified.places
-        )
-        self.refused += not ok
-        return ok
+        Raises PeerError E0603 (malformed), E0602 (forged) or E0611 (not its place). Nodes that
+        keep the rules never hold such a record, so who offers it breaks them.
+        """
+        proof = self._proofs.get(value)
+        if proof is None:
+            proof = self._proofs[value] = _prove(value)
+            if len(self._proofs) > _REMEMBERED:
+                self._proofs.popitem(last=False)
+        if at not in proof.places:
+            raise PeerError("E0611", f"the record of {proof.subkey} under a key that is not its")
+        return proof
 
 
-def _verify(value: bytes) -> Verified:
+def is_alive(proof: Proof, now: float) -> bool:
+    """Whether a record may stand now. Clocks differ, so a dead one blames nobody."""
+    try:
+        check_alive(proof.expires_at, now)
+    except PeerError:
+        return False
+    return True
+
+
+def _prove(value: bytes) -> Proof:
     record = verify_record(value)
     subkey = subkey_of(record)
     path = shard_path(subkey)
@@ -90,4 +86,4 @@ def _verify(value: bytes) -> Verified:
         for key in keys_of(record)
         for depth in range(MAX_DEPTH + 1)
     )
-    return Verified(subkey, record.expires_at, places)
+    return Proof(subkey, record.expires_at, places)
