@@ -193,7 +193,7 @@ async def _read(stream: trio.SocketStream, message: Any) -> Any:
 def _seconds_left() -> int:
     # p2pd's own timeout, so that it gives up no later than the caller does.
     left = trio.current_effective_deadline() - trio.current_time()
-    return max(1, math.ceil(min(left, _MAX_WAIT_S)))
+    return math.ceil(max(1.0, min(left, _MAX_WAIT_S)))  # a cancelled caller's is minus infinity
 
 
 def _node(raw: bytes) -> NodeId:
