@@ -4,7 +4,7 @@ The rules are in docs/specs/adapter.md. An error names the rule that does not ho
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,20 +53,33 @@ def fit(config: Config, tensors: Mapping[str, Tensor], base: Mapping[str, Tensor
     modules = _pairs(tensors)
     for module, (a, b) in modules.items():
         _check_shapes(config.rank, module, a, b, base)
-    wanted = {
-        name.removesuffix(".weight")
+    wanted = targeted(base, config.targets).keys()
+    if wanted != modules.keys():
+        odd = min(wanted ^ modules.keys())
+        lacks = "no tensors for the target" if odd in wanted else "tensors for what is no target,"
+        _wrong_modules(f"the adapter has {lacks} {odd!r}")
+    return Lora(rank=config.rank, alpha=config.alpha, targets=config.targets, tensors=len(tensors))
+
+
+def targeted(base: Mapping[str, Tensor], targets: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """The linear modules of a base that these targets name, with their (out, in) sizes.
+
+    Raises PeerError E0703 for a target that names none, E0706 for one that names an embedding.
+    """
+    linear = {
+        name.removesuffix(".weight"): (tensor.shape[0], tensor.shape[1])
         for name, tensor in base.items()
         if name.endswith(".weight") and len(tensor.shape) == 2
     }
-    targeted = {name for name in wanted if _is_target(name, config.targets)}
-    for target in config.targets:
-        if not any(_is_target(name, (target,)) for name in wanted):
-            _wrong_modules(f"the base has no module {target!r}", wanted)
-    if targeted != modules.keys():
-        odd = min(targeted ^ modules.keys())
-        lacks = "has no tensors for the target" if odd in targeted else "has tensors for no target:"
-        _wrong_modules(f"the adapter {lacks} {odd!r}", wanted)
-    return Lora(rank=config.rank, alpha=config.alpha, targets=config.targets, tensors=len(tensors))
+    found = {name: size for name, size in linear.items() if _is_target(name, targets)}
+    for target in targets:
+        if not any(_is_target(name, (target,)) for name in found):
+            endings = sorted({name.rpartition(".")[2] for name in linear} - _EMBEDDINGS)
+            _wrong_modules(f"the base has no module {target!r}", endings)
+    for name in found:
+        if name.rpartition(".")[2] in _EMBEDDINGS:
+            unsupported(f"it adapts the embedding {name!r}")
+    return found
 
 
 def require_base(wanted: str, got: str) -> None:
@@ -96,16 +109,14 @@ def _pairs(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         halves.setdefault(match["module"], {})[match["half"]] = tensor
     for module, pair in halves.items():
         if len(pair) != 2:
-            _wrong_modules(f"the adapter has only one half of the pair on {module!r}", ())
+            _wrong_modules(f"the adapter has only one half of the pair on {module!r}")
     return {module: (pair["A"], pair["B"]) for module, pair in halves.items()}
 
 
 def _check_shapes(rank: int, module: str, a: Tensor, b: Tensor, base: Mapping[str, Tensor]) -> None:
     weight = base.get(f"{module}.weight")
     if weight is None or len(weight.shape) != 2:
-        _wrong_modules(f"the base has no linear module {module!r}", base)
-    if module.rpartition(".")[2] in _EMBEDDINGS:
-        unsupported(f"it adapts the embedding {module!r}")
+        _wrong_modules(f"the base has no linear module {module!r}")
     out_size, in_size = weight.shape
     for half, got, wanted in (("A", a.shape, (rank, in_size)), ("B", b.shape, (out_size, rank))):
         if got != wanted:
@@ -120,16 +131,14 @@ def _refuse_name(name: str) -> NoReturn:
     for part in ("lora_magnitude_vector", "lora_embedding_", "modules_to_save", ".bias"):
         if part in name:
             unsupported(f"it has the tensor {name[:120]!r}")
-    _wrong_modules(f"the adapter's tensor {name[:120]!r} is no half of a LoRA pair", ())
+    _wrong_modules(f"the adapter's tensor {name[:120]!r} is no half of a LoRA pair")
 
 
-def _is_target(module: str, targets: tuple[str, ...]) -> bool:
+def _is_target(module: str, targets: Sequence[str]) -> bool:
     # PEFT's rule for a list of names: the whole name, or an ending after a dot.
     return any(module == target or module.endswith(f".{target}") for target in targets)
 
 
-def _wrong_modules(why: str, known: object) -> NoReturn:
-    names = sorted(known) if isinstance(known, (set, frozenset)) else []
-    endings = sorted({name.rpartition(".")[2] for name in names})
+def _wrong_modules(why: str, endings: Sequence[str] = ()) -> NoReturn:
     has = [f"the base's modules end in: {', '.join(endings[:16])}"] if endings else []
     raise PeerError("E0703", why, why=has, fix=["use the base that the adapter was trained on"])

@@ -5,6 +5,7 @@ exact name.
 """
 
 import unicodedata
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -119,12 +120,17 @@ def model_id(files: tuple[File, ...]) -> ContentId:
 
     Licences, cards and chat settings may change without changing it.
     """
+    return model_id_of({file.path: file.blake3 for file in files})
+
+
+def model_id_of(hashes: Mapping[str, str]) -> ContentId:
+    """The model id of a base out of its files' BLAKE3 hashes by path."""
     counted = sorted(
-        (file.path, file.blake3)
-        for file in files
-        if file.path.endswith(".safetensors") or file.path in MODEL_FILES
+        (path, str(hash_))
+        for path, hash_ in hashes.items()
+        if path.endswith(".safetensors") or path in MODEL_FILES
     )
-    return content_id(codec.encode(_Weights(files=[(path, str(id_)) for path, id_ in counted])))
+    return content_id(codec.encode(_Weights(files=counted)))
 
 
 def seal(identity: Identity, manifest: Manifest) -> tuple[ContentId, bytes]:

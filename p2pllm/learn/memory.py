@@ -1,0 +1,108 @@
+"""How much memory a job will take, said before anything is loaded, and how much there is."""
+
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from p2pllm.errors import LocalError
+
+MICRO_TOKENS = 512  # what goes through the model at once in training; a batch is cut into these
+EVAL_TOKENS = 1024  # the same when only measuring, where nothing is kept for a way back
+
+# Bytes beside the weights, per token at once. Fitted to peaks of SmolLM2-135M in both dtypes and
+# of random Llamas: tests/p2pllm/learn/test_memory.py holds the estimate against real peaks.
+_LOADED = 100 * 1024**2  # the model's own modules and the allocator's slack
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What of a base decides its memory."""
+
+    params: int
+    layers: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+
+
+class Training(msgspec.Struct, frozen=True):
+    """What of a tuning decides its memory."""
+
+    trainable: int  # adapter parameters, in fp32
+    tokens: int  # at once
+    seq: int
+
+
+def import_bytes(params: int, from_gguf: bool) -> int:
+    """The peak of an import: fp32 and bf16 side by side from GGUF, else the loaded check."""
+    return runtime_bytes() + _LOADED + params * (6 if from_gguf else 4)
+
+
+def evaluation_bytes(shape: Shape, item: int) -> int:
+    """The peak of measuring with weights of `item` bytes each."""
+    tokens = EVAL_TOKENS
+    logits = tokens * shape.vocabulary * item + 256 * shape.vocabulary * 8
+    layer = tokens * (6 * shape.hidden + 3 * shape.intermediate) * item
+    return runtime_bytes() + _LOADED + shape.params * item + logits + layer
+
+
+def training_bytes(shape: Shape, item: int, training: Training) -> int:
+    """The peak of training an adapter, and of measuring it afterwards."""
+    tokens = training.tokens
+    logits = tokens * shape.vocabulary * (2 * item + 12)
+    layer = tokens * (12 * shape.hidden + 4 * shape.intermediate) * (item + 2)
+    adapter = training.trainable * 4 * 4  # itself, its gradient, AdamW's two moments
+    work = shape.layers * layer + logits + adapter
+    train = runtime_bytes() + _LOADED + shape.params * item + work
+    return max(train, evaluation_bytes(shape, item) + adapter)
+
+
+def require(needed: int, allowed: int, what: str) -> None:
+    """Return if `needed` bytes may be taken; else LocalError E0708.
+
+    `allowed` is the operator's bound in bytes, or 0 for what the machine has free.
+    """
+    free = available_bytes() + runtime_bytes()
+    bound = min(allowed, free) if allowed else free
+    if needed > bound:
+        raise LocalError(
+            "E0708",
+            f"{what} needs about {needed >> 20} MiB of memory, {bound >> 20} MiB may be used",
+            why=["a bound was given"] if allowed and bound == allowed else ["no more is free"],
+            fix=["use a smaller batch, a shorter sequence or a smaller base, or free memory"],
+            details={"needed_bytes": needed, "allowed_bytes": bound},
+        )
+
+
+def available_bytes() -> int:
+    """Memory that can still be taken: the machine's, or less if this process is confined."""
+    free = int(psutil.virtual_memory().available)
+    return min(free, *_cgroup_bytes(Path("/sys/fs/cgroup")), free)
+
+
+def runtime_bytes() -> int:
+    """What this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_bytes() -> int:
+    """The most this process ever held."""
+    # Not getrusage: its figure survives exec, so it may be the parent's.
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return runtime_bytes()
+
+
+def _cgroup_bytes(root: Path) -> list[int]:
+    limit, used = (_lines(root / name) for name in ("memory.max", "memory.current"))
+    if not limit or not used or limit[0] == "max":
+        return []
+    return [max(0, int(limit[0]) - int(used[0]))]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []  # another system, or not confined

@@ -1,0 +1,147 @@
+"""Bases and adapters in memory: loaded only after their files have been judged."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from p2pllm import adapter, base_files, model_json, weights
+from p2pllm.errors import PeerError
+from p2pllm.learn.memory import Shape
+from p2pllm.manifest import Lora
+
+Network = PreTrainedModel | PeftModel
+INDEX_FILE = "model.safetensors.index.json"
+
+
+def compute_dtype() -> torch.dtype:
+    """bfloat16 where this CPU multiplies it in hardware, else float32."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text().split("flags", 1)[-1].split("\n", 1)[0] if info.is_file() else ""
+    fast = {"avx512_bf16", "amx_bf16"} & set(flags.split())
+    return torch.bfloat16 if fast else torch.float32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """'bfloat16' or 'float32'."""
+    return str(dtype).removeprefix("torch.")
+
+
+def load_config(base_dir: Path) -> Any:
+    """A base's settings as transformers holds them, from our own reading of config.json."""
+    plain = base_files.read_config(base_dir)
+    model_type = plain.pop("model_type", None)
+    try:
+        return AutoConfig.for_model(model_type, **plain)
+    except (ValueError, TypeError, KeyError) as bad:
+        raise base_files.refused(f"config.json: {str(bad)[:300]}") from bad
+
+
+def shape_of(base_dir: Path, config: Any) -> Shape:
+    """What of a base decides its memory, from its headers and its settings."""
+    hidden = int(config.hidden_size)
+    return Shape(
+        params=adapter.base_params(base_dir),
+        layers=int(config.num_hidden_layers),
+        hidden=hidden,
+        intermediate=int(getattr(config, "intermediate_size", None) or 4 * hidden),
+        vocabulary=int(config.vocab_size),
+    )
+
+
+def load_base(base_dir: Path, config: Any, dtype: torch.dtype) -> PreTrainedModel:
+    """A base, every tensor of its files used and none missing; PeerError E0711 otherwise."""
+    _check_index(base_dir)
+    try:
+        made: Any = AutoModelForCausalLM.from_pretrained(
+            base_dir,
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (ValueError, RuntimeError, KeyError) as bad:
+        raise base_files.refused(f"it does not load: {str(bad)[:300]}") from bad
+    loaded: PreTrainedModel = made[0].eval()
+    info: dict[str, Any] = made[1]
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[kind]:
+            name = sorted(str(key) for key in info[kind])[0]
+            raise base_files.refused(f"{kind.replace('_', ' ')} such as {name[:120]}")
+    unused = weights.read_directory(base_dir).keys() - loaded.state_dict().keys()
+    if unused:
+        raise base_files.refused(f"the model has no place for {min(unused)[:120]}")
+    return loaded
+
+
+def load_tokenizer(base_dir: Path) -> Tokenizer:
+    """The base's tokenizer, neither truncating nor padding."""
+    path = base_dir / base_files.TOKENIZER_FILE
+    if path.stat().st_size > base_files.MAX_TOKENIZER_BYTES:
+        raise base_files.refused(f"{path.name} has {path.stat().st_size} bytes")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as bad:
+        raise base_files.refused(f"{path.name}: {str(bad)[:200]}") from bad
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def new_adapter(model: PreTrainedModel, rank: int, alpha: float, targets: list[str]) -> PeftModel:
+    """The base with a fresh adapter that changes nothing yet."""
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # any number does; peft's hint says int
+        target_modules=targets,
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    wrapped: PeftModel = get_peft_model(model, config)
+    return wrapped
+
+
+def load_adapter(model: PreTrainedModel, adapter_dir: Path, lora: Lora) -> PeftModel:
+    """The base with an adapter that `adapter.inspect` has passed, all its tensors in use.
+
+    Its adapter_config.json reaches no loader: the settings come from `lora`.
+    """
+    wrapped = new_adapter(model, lora.rank, lora.alpha, list(lora.targets))
+    tensors = load_file(adapter_dir / adapter.WEIGHTS_FILE)
+    odd = tensors.keys() ^ adapter_tensors(wrapped).keys()
+    if odd:
+        raise PeerError("E0703", f"the adapter's tensors are not those in use: {min(odd)[:120]!r}")
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise PeerError("E0609", f"{name[:120]} holds NaN or infinite numbers")
+    set_peft_model_state_dict(wrapped, tensors)
+    return wrapped.eval()
+
+
+def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by the names they have in a file."""
+    tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(model)
+    return tensors
+
+
+def _check_index(base_dir: Path) -> None:
+    # A file of the index is opened by its name: it must be one of those just judged.
+    files = {path.name for path in weights.weight_files(base_dir)}
+    path = base_dir / INDEX_FILE
+    if not path.is_file():
+        return
+    try:
+        index = model_json.read_object(path.read_bytes(), base_files.MAX_TOKENIZER_BYTES)
+    except ValueError as bad:
+        raise base_files.refused(f"{INDEX_FILE}: {bad}") from bad
+    named = index.get("weight_map")
+    if not isinstance(named, dict) or set(named.values()) != files:
+        raise base_files.refused(f"{INDEX_FILE} does not name exactly the files that are there")
