@@ -46,7 +46,7 @@ class Replicas:
             transport, _, peer = address.rpartition("/p2p/")
             peers.setdefault(peer, []).append(transport)
         await asyncio.gather(*(self._wire.dial(peer, where) for peer, where in peers.items()))
-        await self._find([key_of(self._wire.me)])
+        await self._look_around()
         if alone and self._wire.known:
             self._wire.spawn(self._spread())
         return self._wire.known
@@ -82,7 +82,12 @@ class Replicas:
         """Look around for ever, so that the routing table follows who comes and goes."""
         while True:
             await asyncio.sleep(UPKEEP_S)
-            await self._find([key_of(self._wire.me), os.urandom(20)])
+            await self._look_around()
+
+    async def _look_around(self) -> None:
+        # Our own place, to know our neighbours, and far ones, to know somebody everywhere.
+        far = [os.urandom(20) for _ in range(KEYS_A_CALL - 1)]
+        await self._find([key_of(self._wire.me), *far])
 
     async def _live(
         self, key: bytes, kept: Kept, now: float
