@@ -158,19 +158,21 @@ async def _request(
     except OSError as gone:
         raise Unavailable("E0903", f"p2pd does not answer on {control}: {gone}") from gone
     try:
-        await stream.send_all(_varint(len(raw)) + raw)
-        response = await _read(stream, _messages().Response())
+        response = await _converse(stream, raw)
         if response.type != response.OK:
             raise Unavailable(code, f"p2pd refused: {response.error.msg[:500]}")
-    except (trio.BrokenResourceError, Unavailable) as failed:
-        await trio.aclose_forcefully(stream)
-        if isinstance(failed, Unavailable):
-            raise
-        raise Unavailable("E0903", "p2pd closed its control connection") from failed
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
     return response, stream
+
+
+async def _converse(stream: trio.SocketStream, raw: bytes) -> Any:
+    try:
+        await stream.send_all(_varint(len(raw)) + raw)
+        return await _read(stream, _messages().Response())
+    except (trio.BrokenResourceError, Unavailable) as gone:
+        raise Unavailable("E0903", "p2pd closed its control connection") from gone
 
 
 async def _read(stream: trio.SocketStream, message: Any) -> Any:

@@ -24,7 +24,7 @@ class Runs:
     def take(self, holder: Hashable, count: int) -> range | None:
         """A run of at most `count` chunks for `holder` to fetch; None if nothing is to be had."""
         with self._lock:
-            run = self._next(count) or self._double(holder, count)
+            run = self._next(holder, count) or self._double(holder, count)
             if run:
                 self._owed.setdefault(holder, []).extend(run)
             return run
@@ -50,11 +50,12 @@ class Runs:
         with self._lock:
             return len(self._left)
 
-    def _next(self, count: int) -> range | None:
+    def _next(self, holder: Hashable, count: int) -> range | None:
         if not self._waiting:
             return None
-        if len(self._owed) > 1:  # towards the end runs get shorter, so that all end together
-            count = min(count, 1 + sum(map(len, self._waiting)) // (2 * len(self._owed)))
+        sharing = len(self._owed.keys() | {holder})
+        if sharing > 1:  # towards the end runs get shorter, so that all end together
+            count = min(count, 1 + sum(map(len, self._waiting)) // (2 * sharing))
         run = self._waiting.popleft()
         if len(run) > count:
             self._waiting.appendleft(run[count:])

@@ -60,15 +60,16 @@ def main(argv: list[str]) -> dict[str, Any]:
     options = argparse.ArgumentParser(prog="python -m tests.bench transfer")
     options.add_argument("--mb", type=int, default=200, help="10^6 bytes a transfer")
     options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--dir", type=Path, help="where the stores are; default: memory if any")
+    options.add_argument(
+        "--dir", type=Path, help="where the stores are; default: the temporary folder"
+    )
     options.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = options.parse_args(argv)
     if chosen.serve:
         trio.run(_serve, chosen.serve, int(chosen.mb * MB))
         return {}
-    shared = Path("/dev/shm")
-    where = chosen.dir or (shared if shared.is_dir() else None)
-    with tempfile.TemporaryDirectory(prefix="p2x", dir=where) as folder:
+
+    with tempfile.TemporaryDirectory(prefix="p2x", dir=chosen.dir) as folder:
         return trio.run(_measure, Path(folder), chosen.mb, chosen.rounds)
 
 
