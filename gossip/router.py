@@ -5,6 +5,7 @@ docs/specs/announce.md, "What we change in py-libp2p".
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from blake3 import blake3
@@ -151,6 +152,16 @@ class Router(GossipSub):
         else:
             await self.handle_graft(graft, sender)
 
+    def _notify_mesh_peer_added(self, peer_id: ID, topic: str) -> None:
+        # What was published between a peer's arrival and its graft reaches it by neither mesh nor
+        # heartbeat, which tells only the peers outside the mesh. So tell it once, on joining.
+        super()._notify_mesh_peer_added(peer_id, topic)
+        ids = self.mcache.window(topic)[-MAX_IDS:]
+        if ids:
+            have = rpc_pb2.ControlIHave(topicID=topic, messageIDs=ids)
+            rpc = rpc_pb2.RPC(control=rpc_pb2.ControlMessage(ihave=[have]))
+            self.send_rpc(peer_id, rpc, priority=True)
+
     async def on_peer_subscribed(self, peer_id: ID, topic: str) -> None:
         """Graft a newcomer at once if the mesh wants it."""
         if self.scorer.score(peer_id) >= standing.MESH:
@@ -191,7 +202,7 @@ class Router(GossipSub):
         for peer in {*peers_to_graft, *peers_to_prune, *peers_to_gossip}:
             control = self.pack_control_msgs(
                 [
-                    rpc_pb2.ControlIHave(topicID=topic, messageIDs=ids[-MAX_IDS:])
+                    rpc_pb2.ControlIHave(topicID=topic, messageIDs=ids)
                     for topic, ids in peers_to_gossip.get(peer, {}).items()
                 ],
                 [rpc_pb2.ControlGraft(topicID=topic) for topic in peers_to_graft.get(peer, ())],
@@ -210,6 +221,27 @@ class Router(GossipSub):
         return super()._get_in_topic_gossipsub_peers_from_minus(
             topic, num_to_select, {*minus, *low}, backoff_check
         )
+
+    def _get_peers_to_send(
+        self, topic_ids: Iterable[str], msg_forwarder: ID, origin: ID, msg_id: bytes | None = None
+    ) -> Iterable[ID]:
+        if msg_forwarder != self.pubsub.my_id:
+            return super()._get_peers_to_send(topic_ids, msg_forwarder, origin, msg_id)
+        # Our own message goes to every follower we know (gossipsub v1.1, "Flood Publishing"), so
+        # that no mesh, young or captured, decides whether it gets out.
+        followers = {p for topic in topic_ids for p in self.pubsub.peer_topics.get(topic, ())}
+        return [peer for peer in followers if self.scorer.allow_publish(peer, [])]
+
+    def gossip_heartbeat(self) -> defaultdict[ID, dict[str, list[bytes]]]:
+        """Whom to tell of which recent messages: some followers outside the mesh."""
+        tell: defaultdict[ID, dict[str, list[bytes]]] = defaultdict(dict)
+        for topic, mesh in self.mesh.items():
+            ids = self.mcache.window(topic)[-MAX_IDS:]
+            if ids and topic in self.pubsub.peer_topics:
+                count = max(DEGREE, len(self.pubsub.peer_topics[topic]) // 4)
+                for peer in self._get_in_topic_gossipsub_peers_from_minus(topic, count, mesh):
+                    tell[peer][topic] = ids
+        return tell
 
     def _perform_opportunistic_grafting(self, topic: str, peers_to_graft: object) -> int:
         return 0  # grafts two peers a heartbeat where all scores are equal, as ours mostly are

@@ -169,6 +169,7 @@ class _Rpcs(Pubsub):
         self._validate = validate
         self._refused: dict[bytes, None] = {}
         self._linking: dict[ID, trio.Lock] = {}
+        self._speaking: dict[ID, INetStream] = {}  # who sends us RPCs, and over what
 
     async def link(self, peer: ID) -> RpcStream:
         """Our stream to this peer, opened if need be; Unavailable E0902 if it cannot be had."""
@@ -195,6 +196,7 @@ class _Rpcs(Pubsub):
         """Act on one peer's RPCs until its stream ends, or until it is not worth reading."""
         peer = stream.muxed_conn.peer_id
         node = node_of(peer)
+        self._speaking[peer] = stream
         allowance = Allowance(RATE, BURST, BURST, trio.current_time())
         try:
             while self.welcome(node):
@@ -209,12 +211,16 @@ class _Rpcs(Pubsub):
             self._charge(node, standing.MALFORMED, f"no RPC: {bad}")
         except (IncompleteReadError, StreamError):
             pass  # the peer closed it; nothing is wrong with that
+        finally:
+            if self._speaking.get(peer) is stream:
+                del self._speaking[peer]
+                self._forget_all_subscriptions(peer)
 
     async def _take(self, peer: ID, node: NodeId, rpc: rpc_pb2.RPC) -> None:
         if len(rpc.subscriptions) > 2 * MAX_TOPICS:
             self._charge(node, standing.EXCESS, f"{len(rpc.subscriptions)} subscriptions at once")
         for subscription in rpc.subscriptions[: 2 * MAX_TOPICS]:
-            if _TOPIC.fullmatch(subscription.topicid):
+            if _is_text(subscription.topicid) and _TOPIC.fullmatch(subscription.topicid):
                 self.handle_subscription(peer, subscription)
         for message in rpc.publish:
             await self._receive(peer, node, message)
@@ -296,6 +302,11 @@ class _Rpcs(Pubsub):
         entry = rpc_pb2.RPC.SubOpts(subscribe=subscribe, topicid=topic_id)
         return rpc_pb2.RPC(subscriptions=[entry]), entry
 
+    def _forget_all_subscriptions(self, peer_id: ID) -> None:
+        # A peer says what it follows on its stream to us; that ours to it broke changes nothing.
+        if peer_id not in self._speaking:
+            super()._forget_all_subscriptions(peer_id)
+
     def _handle_dead_peer(self, peer_id: ID) -> None:
         stream = cast("RpcStream | None", self.peers.get(peer_id))
         super()._handle_dead_peer(peer_id)
@@ -314,9 +325,13 @@ class _Rpcs(Pubsub):
         self.seen_messages.stop()
 
 
+def _is_text(topic: object) -> bool:
+    return isinstance(topic, str)  # protobuf hands over bytes where a text is not UTF-8
+
+
 def _fault_of(message: rpc_pb2.Message) -> str:
-    if len(message.topicIDs) != 1:
-        return f"a message on {len(message.topicIDs)} topics"
+    if len(message.topicIDs) != 1 or not _is_text(message.topicIDs[0]):
+        return f"a message on {len(message.topicIDs)} topics, or on none that is text"
     if len(message.data) > MAX_DATA_BYTES:
         return f"a message of {len(message.data)} bytes"
     extra = [name for name in ("from_id", "seqno", "signature", "key") if message.HasField(name)]
