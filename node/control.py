@@ -13,6 +13,7 @@ import trio
 from hypercorn.config import Config as ServerConfig
 from hypercorn.trio import serve as serve_http
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -38,7 +39,11 @@ class Control:
     def __init__(self, services: Services, jobs: Jobs, stop: Callable[[], None]) -> None:
         self._services = services
         self._jobs = jobs
-        self._stop = stop
+
+        async def stop_after_the_answer() -> None:
+            stop()
+
+        self._stop = stop_after_the_answer
         self.app = Starlette(
             routes=[
                 *(self._route(method, path, answer) for method, path, answer in answers.ROUTES),
@@ -61,8 +66,8 @@ class Control:
         return Route(f"{PREFIX}{path}", handle, methods=[method])
 
     async def _down(self, _request: Request) -> Response:
-        self._stop()
-        return JSONResponse({"schema": "p2pllm.down/1", "state": "stopping"}, 202)
+        document = {"schema": "p2pllm.down/1", "state": "stopping"}
+        return JSONResponse(document, 202, background=BackgroundTask(self._stop))
 
     async def _events(self, request: Request) -> Response:
         query = request.query_params

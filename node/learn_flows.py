@@ -3,10 +3,12 @@
 import hashlib
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import trio
 
 from node.jobs import Report
 from node.library import Held
@@ -37,6 +39,7 @@ async def import_base(services: Services, request: ImportRequest, report: Report
     name = request.name or known_name or Path(request.source).stem.lower()
     ref = parse_ref(f"{request.lang}/{name}")
     work = _work_folder(services, "import", request.source)
+    await trio.to_thread.run_sync(partial(shutil.rmtree, work, ignore_errors=True))
     job = ImportJob(
         source=request.source,
         out_dir=str(work),

@@ -49,7 +49,9 @@ class Models:
         return await trio.to_thread.run_sync(copy)
 
     def _keep(self, path: Path, before: int, progress: Progress) -> File:
-        kept = self.store.put_file(path, lambda done: progress(before + done))
+        kept = self.store.put_file(
+            path, lambda done: trio.from_thread.run_sync(progress, before + done)
+        )
         return File(
             path=path.name,
             size=kept.size,
