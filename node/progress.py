@@ -131,7 +131,7 @@ def line(event: Event, bar: bool = False) -> str:
     if done is not None and total:
         share = min(max(done / total, 0.0), 1.0)
         parts += [_bar(share)] * bar + [f"{share * 100:3.0f} %"]
-    if done is not None:
+    if done is not None and (done or total):
         parts.append(_amount(done, total, str(event.get("unit") or "")))
     if (loss := _number(event, "loss")) is not None:
         parts.append(f"loss {loss:.3f}")

@@ -34,8 +34,11 @@ def import_(
 
 def _imported(result: Document) -> list[str]:
     ref = render.clean(result.get("ref"))
+    took = render.duration(float(result.get("seconds") or 0))
     return [
-        *render.fields(render.flat(result)),
+        f"✓ {ref}: {render.number(result.get('params'))} parameters, "
+        f"{render.size(result.get('size_bytes'))}, in {took}",
+        f"in {render.clean(result.get('path'))}",
         f"next: p2pllm tune --base {ref} --data FILE --lang LANG --domain DOMAIN --name NAME",
     ]
 

@@ -24,6 +24,7 @@ PACKAGES = (
 LOW_DISK_BYTES = 2_000_000_000  # a small base, its copy for people and room for a job
 RELEASED = 1_793_491_200  # 2026-11-01: no right clock shows less
 ANSWER_S = 3.0
+STARTING_S = 30.0  # the DHT process imports torch
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,12 @@ def dht(session: Session) -> Found:
     if status is None:
         return Found("skip", "no daemon is running", fix="p2pllm up --detach")
     child: Document = status.get("children", {}).get("dht", {})
-    if child.get("state") != "running":
-        detail = f"{child.get('state')}, {child.get('restarts')} restarts"
-        return Found("fail", "the DHT process is not running", detail, "see HOME/run/log")
+    if child.get("state") != "up":
+        detail = f"{child.get('restarts')} restarts"
+        if float(status.get("uptime_seconds") or 0) < STARTING_S and not child.get("restarts"):
+            return Found("warn", "the DHT process is starting", detail)
+        fix = f"see {session.home / 'run' / 'log'}"
+        return Found("fail", "the DHT process is not running", detail, fix)
     known = int(status.get("swarm", {}).get("dht_peers") or 0)
     if not known:
         return Found("warn", "the DHT knows no other node", fix="p2pllm peers connect ADDRESS")

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -30,13 +30,20 @@ _ERROR = re.compile(r"error\[(E\d{4})\] (.*)")
 @click.option("--detach", is_flag=True, help="In the background; the log is HOME/run/log.")
 @click.option("--listen", multiple=True, metavar="MADDR", help="Listen there; may be given again.")
 @click.option("--bootstrap", multiple=True, metavar="MADDR", help="A seed, /ip4/…/p2p/ID.")
-@click.option("--quota", metavar="SIZE", help="Disk that models may take, in GiB.")
+@click.option("--follow", multiple=True, metavar="PLACE", help="Hear of new models there.")
+@click.option(
+    "--quota",
+    type=click.FloatRange(0, min_open=True),
+    metavar="GIB",
+    help="Disk that models may take, in GiB [20].",
+)
 def up(
     session: Session,
     detach: bool,
     listen: tuple[str, ...],
     bootstrap: tuple[str, ...],
-    quota: str | None,
+    follow: tuple[str, ...],
+    quota: float | None,
 ) -> None:
     """Start the node: it stays until Ctrl-C, `p2pllm down`, or, with --detach, for good."""
     client = session.client()
@@ -48,7 +55,9 @@ def up(
             fix=["p2pllm status", "p2pllm down", "or another --home"],
             details={"pid": status.get("pid")},
         )
-    command = daemon_command(session.home, listen, bootstrap, quota)
+    command = daemon_command(
+        session.home, {"--listen": listen, "--bootstrap": bootstrap, "--follow": follow}, quota
+    )
     if not detach:
         sys.stdout.flush()
         os.chdir(PACKAGES)
@@ -59,13 +68,13 @@ def up(
 
 
 def daemon_command(
-    home: Path, listen: Sequence[str], bootstrap: Sequence[str], quota: str | None
+    home: Path, lists: Mapping[str, Sequence[str]], quota: float | None
 ) -> list[str]:
     """The daemon's command line; to be run in PACKAGES."""
     command = [sys.executable, "-m", "node", "--home", str(home)]
-    for flag, values in (("--listen", listen), ("--bootstrap", bootstrap)):
+    for flag, values in lists.items():
         command += [part for value in values for part in (flag, value)]
-    return command + (["--quota", quota] if quota else [])
+    return command + (["--quota", str(quota)] if quota else [])
 
 
 def _start(session: Session, client: Client, command: list[str]) -> Document:
@@ -135,7 +144,11 @@ def down(session: Session) -> None:
     """Stop the node, and wait until it is gone."""
     client = session.client()
     pid = client.get("status").get("pid")
-    client.post("down")
+    try:
+        client.post("down")
+    except LocalError as error:  # it may be gone before its answer is
+        if error.code != "E0302":
+            raise
     until = time.monotonic() + (session.flags.timeout_s or STOPPED_S)
     while _alive(pid) or session.client(2.0).running() is not None:
         if time.monotonic() > until:

@@ -36,8 +36,8 @@ def search(ctx: click.Context, /, session: Session, base: str | None, **filters:
     session.show(
         document, "p2pllm.search/1", _found, lambda d: [str(one["ref"]) for one in d["results"]]
     )
-    if refused := document.get("refused"):
-        session.say(f"{refused} forged, expired or malformed records were left out")
+    if not document.get("complete", True):
+        session.say("not every part of the index answered: there may be more")
     if not document["results"]:
         session.say("nothing matches; try fewer filters, and p2pllm status for how many peers")
         ctx.exit(4)
@@ -71,9 +71,13 @@ def _found(document: Document) -> list[str]:
 
 @verb(name="show")
 @click.argument("ref", shell_complete=complete_refs)
-def show(session: Session, ref: str) -> None:
+@click.option("--providers", is_flag=True, help="Ask the DHT who hands it out, too.")
+def show(session: Session, ref: str, providers: bool) -> None:
     """All about one model: from what, by whom, under which licence, which files."""
-    document = session.client(SEARCH_S).get("models/show", ref=ref)
+    client = session.client(SEARCH_S)
+    document = client.get("models/show", ref=ref)
+    if providers:
+        document["providers"] = client.get("models/providers", ref=ref)["peers"]
     session.show(document, "p2pllm.model/1", model_lines, lambda d: [str(d["ref"])])
 
 

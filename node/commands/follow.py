@@ -3,6 +3,7 @@
 The job is the daemon's. Ctrl-C here cancels it there, and its saved state stays.
 """
 
+import math
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from node.progress import View, open_view
 from p2pllm.errors import LocalError, P2pllmError, Unavailable
 
 CANCEL_S = 2.0  # how long we wait for a cancelled job to end
+QUIET_S = 15.0  # without an event for so long, we ask whether the job has ended unheard
 RETRY_S = 0.5
 RETRIES = 10  # of a broken event stream; 5 s cover a restart of the daemon
 ENDED = ("result", "error")
@@ -30,6 +32,30 @@ class StoppedError(LocalError):
         fix = ["give the command again: what was done is kept"]
         super().__init__("E1001", f"{word}; job {job} cancelled", fix=fix, details={"job": job})
         self.exit = 130 if isinstance(signal, KeyboardInterrupt) else 143
+
+
+class Watch:
+    """When a job last moved, how long it may stand still, and where its events are shown."""
+
+    def __init__(self, view: View, patience_s: float | None) -> None:
+        self._view = view
+        self._patience_s = math.inf if patience_s is None else patience_s
+        self._moved = time.monotonic()
+        self._stand: tuple[object, ...] = ()
+
+    def show(self, event: Document, now: float) -> None:
+        """Show an event; one that says what the last one said is no movement."""
+        if (stand := tuple(event.get(key) for key in MOVES)) != self._stand:
+            self._stand, self._moved = stand, now
+        self._view.show(event, now)
+
+    def until(self, now: float) -> float:
+        """When to look again, should no event come."""
+        return min(now + QUIET_S, self._moved + self._patience_s)
+
+    def overdue(self, now: float) -> bool:
+        """It has stood still for too long."""
+        return now >= self._moved + self._patience_s
 
 
 def run_job(
@@ -60,7 +86,7 @@ def _follow(session: Session, job: str) -> Document:
     reader = threading.Thread(target=_read, args=(client, job, events), daemon=True)
     reader.start()
     try:
-        last = _until_end(events, view, session.flags.timeout_s)
+        last = _until_end(client, job, events, Watch(view, session.flags.timeout_s))
     except TimeoutError:
         _cancel(client, job, events)
         raise Unavailable(
@@ -89,23 +115,25 @@ def _result_of(last: Document) -> Document:
     return {key: value for key, value in last.items() if key not in ("event", "job", "seq", "at")}
 
 
-def _until_end(events: Events, view: View, patience_s: float | None) -> Document:
-    """Show events up to the last one; TimeoutError if nothing moves for `patience_s`."""
-    stand: tuple[object, ...] = ()
-    moved = time.monotonic()
+def _until_end(client: Client, job: str, events: Events, watch: Watch) -> Document:
+    """Show events up to the last one; TimeoutError if nothing moves for as long as may be."""
     while True:
-        event = _next(events, None if patience_s is None else moved + patience_s)
+        try:
+            event = _next(events, watch.until(time.monotonic()))
+        except TimeoutError:
+            if watch.overdue(time.monotonic()):
+                raise
+            if (last := _ended(client.get(f"jobs/{job}"))) is not None:
+                return last
+            continue
         if event["event"] in ENDED:
             return event
-        now = time.monotonic()
-        if (here := tuple(event.get(key) for key in MOVES)) != stand:
-            stand, moved = here, now
-        view.show(event, now)
+        watch.show(event, time.monotonic())
 
 
-def _next(events: Events, until: float | None) -> Document:
+def _next(events: Events, until: float) -> Document:
     try:
-        shown = events.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+        shown = events.get(timeout=max(0.0, until - time.monotonic()))
     except queue.Empty:
         raise TimeoutError from None
     if isinstance(shown, P2pllmError):

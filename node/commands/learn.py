@@ -70,9 +70,32 @@ def place_of(place: object, lang: object, domain: object, sub: object) -> str:
 def _tuned(result: Document) -> list[str]:
     ref = render.clean(result.get("ref"))
     return [
-        *render.fields(render.flat(result)),
+        f"✓ {ref}",
+        *_losses(result),
+        f"{result.get('steps')} steps over {result.get('train_tokens')} tokens of "
+        f"{result.get('train_documents')} documents in "
+        f"{render.duration(float(result.get('seconds') or 0))}, {_peak(result)}",
+        f"in {render.clean(result.get('path'))}",
         f"next: p2pllm push {ref} --licence SPDX",
     ]
+
+
+def _losses(result: Document) -> list[str]:
+    """What it was measured on, and how the adapter compares with its base there."""
+    base, loss = float(result.get("base_loss") or 0), float(result.get("loss") or 0)
+    bits, base_bits = result.get("bits_per_byte") or 0, result.get("base_bits_per_byte") or 0
+    on = f"on {result.get('tokens')} tokens held out ({result.get('documents')} documents)"
+    if base == loss:
+        return [f"loss {loss:.4f} nats a token, {bits:.4f} bits a byte, {on}"]
+    word = "helps" if loss < base else "does not help"
+    return [
+        f"loss {base:.4f} -> {loss:.4f} nats a token ({loss - base:+.4f}: the adapter {word})",
+        f"     {base_bits:.4f} -> {bits:.4f} bits a byte, {on}",
+    ]
+
+
+def _peak(result: Document) -> str:
+    return f"at most {render.size(result.get('peak_rss_bytes'))} of memory"
 
 
 @verb(name="eval", long=True)
@@ -96,9 +119,5 @@ def evaluate(
 
 
 def _measured(result: Document) -> list[str]:
-    lines = render.fields(render.flat(result))
-    base, loss = result.get("base_loss"), result.get("loss")
-    if isinstance(base, float) and isinstance(loss, float) and base != loss:
-        word = "helps" if loss < base else "does not help"
-        lines.append(f"the adapter {word} here: {base - loss:+.4f} nats a token")
-    return lines
+    took = render.duration(float(result.get("seconds") or 0))
+    return [render.clean(result.get("ref")), *_losses(result), f"in {took}, {_peak(result)}"]

@@ -63,7 +63,7 @@ def rm(session: Session, refs: tuple[str, ...]) -> None:
             return
     client = session.client()
     removed: list[object] = []
-    withdrawn = False
+    withdrawn, freed = False, 0
     failed: DaemonError | None = None
     for ref in refs:
         try:
@@ -74,18 +74,20 @@ def rm(session: Session, refs: tuple[str, ...]) -> None:
             continue
         removed += answer["removed"]
         withdrawn = withdrawn or bool(answer.get("withdrawn"))
+        freed += int(answer.get("freed_bytes") or 0)
     if failed and not removed:
         raise failed
-    _report(session, {"removed": removed, "withdrawn": withdrawn})
+    _report(session, {"removed": removed, "withdrawn": withdrawn, "freed_bytes": freed})
     if failed:
         raise failed
 
 
 def _report(session: Session, document: Document) -> None:
-    tail = "; withdrawn from the swarm" if document["withdrawn"] else ""
+    freed = render.size(document["freed_bytes"])
+    tail = ["withdrawn from the swarm"] if document["withdrawn"] else []
     session.show(
         document,
         "p2pllm.removed/1",
-        lambda d: [f"removed {render.clean(ref)}{tail}" for ref in d["removed"]],
+        lambda d: [*(f"removed {render.clean(r)}" for r in d["removed"]), *tail, f"{freed} freed"],
         lambda d: [str(ref) for ref in d["removed"]],
     )

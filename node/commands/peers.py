@@ -36,9 +36,7 @@ def _lines(document: Document) -> list[str]:
 def connect(session: Session, address: str) -> None:
     """Connect to a peer by its whole ADDRESS, /ip4/…/tcp/…/p2p/ID."""
     document = session.client().post("peers", {"address": address})
-    session.show(
-        document, "p2pllm.connected/1", lambda d: [f"connected to {render.clean(address)}"]
-    )
+    session.show(document, "p2pllm.peer/1", lambda d: [f"connected to {render.clean(address)}"])
 
 
 peers = verbs("peers", "Other nodes that this one is connected to.", [ls, connect], ls)

@@ -26,5 +26,33 @@ def pull(
 
 
 def _pulled(result: Document, dry_run: bool) -> list[str]:
-    head = "would fetch" if dry_run else "✓ fetched and verified"
-    return [f"{head} {render.clean(result.get('ref'))}", *render.fields(render.flat(result))]
+    if dry_run:
+        where = "already here" if result.get("here") else "not here"
+        peers = [f"from  {render.clean(peer)}" for peer in result.get("peers") or []]
+        return [f"{render.clean(result.get('manifest'))}  {where}", *peers]
+    fetched = [line for one in result.get("fetched") or [] for line in _one(one)]
+    return [
+        f"✓ {render.clean(result.get('ref'))}, signed and verified",
+        *(fetched or ["  it was here already"]),
+        f"in {render.clean(result.get('path'))}",
+    ]
+
+
+def _one(fetched: Document) -> list[str]:
+    """What was fetched of one model, and from whom."""
+    head = (
+        f"  {fetched.get('kind')} {render.clean(fetched.get('name'))}: "
+        f"{render.size(fetched.get('bytes'))}, {fetched.get('chunks')} chunks verified in "
+        f"{render.duration(float(fetched.get('seconds') or 0))}"
+    )
+    peers = [
+        f"    {tally.get('chunks')} from {render.clean(peer)}"
+        + (f", {tally['bad_chunks']} bad ones refused" if tally.get("bad_chunks") else "")
+        for peer, tally in (fetched.get("by_peer") or {}).items()
+    ]
+    refused = [
+        f"    refused {render.clean(one.get('peer'))}: "
+        f"[{render.clean(one.get('code'), 8)}] {render.clean(one.get('reason'))}"
+        for one in fetched.get("refused") or []
+    ]
+    return [head, *peers, *refused]

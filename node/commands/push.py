@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from node import render
-from node.client import Document
+from node.client import Client, Document
 from node.commands.find import lora_line
 from node.commands.follow import absolute, run_job
 from node.commands.learn import place_of
@@ -15,7 +15,7 @@ from node.commands.session import Session, complete_refs, verb
 from p2pllm.errors import LocalError
 
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
-LOCAL = "local"  # the state of a model that no peer may fetch yet
+NO_LICENCE = "NOASSERTION"  # SPDX for "nobody said"; a manifest must say something
 
 
 @verb(name="push", long=True)
@@ -39,7 +39,7 @@ def push(session: Session, what: str, dry_run: bool, **given: str | None) -> Non
     body: Document = {"kind": "push", **_known(given)}
     if _is_folder(what):
         body["path"] = absolute([what])[0]
-        card = _folder_card(Path(what).expanduser(), body)
+        card = _folder_card(client, Path(what).expanduser(), body)
     else:
         body["ref"] = what
         card = _model_card(client.get("models/show", ref=what), body)
@@ -70,15 +70,17 @@ def _is_folder(what: str) -> bool:
     return what.startswith((".", "/", "~")) or Path(what).is_dir()
 
 
-def _folder_card(folder: Path, body: Document) -> Document:
+def _folder_card(client: Client, folder: Path, body: Document) -> Document:
     missing = [name for name in PEFT_FILES if not (folder / name).is_file()]
     if missing:
         why = [f"{folder} has no {name}" for name in missing]
         fix = ["give a PEFT directory, saved with save_pretrained, or the name of a model here"]
         raise LocalError("E0204", f"{folder} is not a PEFT LoRA directory", why=why, fix=fix)
-    for key, flag in (("base", "--base REF"), ("place", "--lang LANG --domain DOMAIN")):
-        if key not in body:
-            raise LocalError("E0204", f"{flag} is missing", fix=[f"p2pllm push {folder} {flag}"])
+    if "place" not in body:
+        fix = [f"p2pllm push {folder} --lang LANG --domain DOMAIN"]
+        raise LocalError("E0204", "where it belongs is missing", fix=fix)
+    if "base" not in body:
+        body["base"] = _only_base(client)
     body.setdefault("name", folder.absolute().name.lower())
     files = [{"path": name, "size": (folder / name).stat().st_size} for name in PEFT_FILES]
     return {
@@ -94,6 +96,20 @@ def _folder_card(folder: Path, body: Document) -> Document:
     }
 
 
+def _only_base(client: Client) -> str:
+    bases = [str(m["ref"]) for m in client.get("models")["models"] if m["kind"] == "base"]
+    if len(bases) != 1:
+        fix = ["--base REF", "p2pllm base import smollm2"]
+        raise LocalError(
+            "E0204", "which base does it stand on?", why=bases or ["none here"], fix=fix
+        )
+    return bases[0]
+
+
+def _stated(licence: object) -> str | None:
+    return str(licence) if licence and licence != NO_LICENCE else None
+
+
 def _model_card(model: Document, body: Document) -> Document:
     place, name = body.get("place", model["place"]), body.get("name", model["name"])
     files = [{"path": file["path"], "size": file["size"]} for file in model.get("files") or []]
@@ -101,7 +117,7 @@ def _model_card(model: Document, body: Document) -> Document:
         "name": f"{place}/{name}",
         "kind": model["kind"],
         "base": model["model"],
-        "licence": body.get("licence") or model.get("licence"),
+        "licence": body.get("licence") or _stated(model.get("licence")),
         "description": body.get("description") or model.get("description"),
         "tag": body.get("tag") or model.get("tag"),
         "files": files,
@@ -157,5 +173,9 @@ def _ask(session: Session, public: Document) -> None:
 
 
 def _pushed(result: Document) -> Sequence[str]:
-    ref = render.clean(result.get("ref"))
-    return [f"✓ published {ref}", *render.fields(render.flat(result))]
+    told = result.get("announced_to") or 0
+    state = [f"advertised in the DHT, announced to {told} peers"]
+    if result.get("later"):
+        state = [f"not announced yet: {render.clean(result['later'])}; it will be, by itself"]
+    hints = [f"next: {render.clean(hint)}" for hint in result.get("hint") or []]
+    return [f"✓ published {render.clean(result.get('ref'))}", *state, *hints]

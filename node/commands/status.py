@@ -41,6 +41,7 @@ def status_lines(status: Document) -> list[str]:
         f"{_count(models.get('adapters', 0), 'adapter')}",
         f"jobs     {jobs} running",
         *_children(status.get("children", {})),
+        *_refused(status.get("refused") or {}),
         *(_warning(warning) for warning in status.get("warnings", [])),
     ]
 
@@ -52,15 +53,18 @@ def _swarm(status: Document) -> list[str]:
         state += f": {render.clean(status['reason'])}"
     parts = [state, _count(status.get("peers", {}).get("total", 0), "peer")]
     parts.append(f"{swarm.get('dht_peers', 0)} in the DHT")
-    parts += [
-        f"topics {render.clean(', '.join(topics))}" for topics in [swarm.get("topics")] if topics
-    ]
+    if topics := swarm.get("topics"):
+        parts.append("follows " + ", ".join(_topic(topic) for topic in topics))
     seeds = [
         f"         seed {render.clean(seed['address'])}: {render.clean(seed['error'])}"
         for seed in swarm.get("seeds", [])
         if seed.get("error")
     ]
     return [f"swarm    {' · '.join(parts)}", *seeds]
+
+
+def _topic(topic: Document) -> str:
+    return f"{render.clean(topic.get('place'))} ({_count(topic.get('peers', 0), 'peer')})"
 
 
 def store_line(store: Document) -> str:
@@ -73,9 +77,15 @@ def _children(children: Document) -> list[str]:
     ill = [
         f"{name} {child.get('state')}, {child.get('restarts', 0)} restarts"
         for name, child in children.items()
-        if child.get("state") != "running" or child.get("restarts")
+        if child.get("state") != "up" or child.get("restarts")
     ]
     return [f"children {render.clean('; '.join(ill))}"] if ill else []
+
+
+def _refused(counts: Document) -> list[str]:
+    """What peers sent that broke a rule, by code."""
+    shown = ", ".join(f"{code} x{count}" for code, count in sorted(counts.items()))
+    return [f"refused  {render.clean(shown)}"] if shown else []
 
 
 def _warning(warning: Document) -> str:

@@ -40,7 +40,17 @@ def ls(session: Session) -> None:
 def gc(session: Session, dry_run: bool) -> None:
     """Remove bytes that no model needs and that are not pinned."""
     document = session.client(READ_ALL_S).post("store/gc", {"dry_run": dry_run})
-    session.show(document, "p2pllm.gc/1", lambda d: render.fields(render.flat(d)))
+    session.show(
+        document, "p2pllm.gc/1", _collected, lambda d: [str(one["blob"]) for one in d["removed"]]
+    )
+
+
+def _collected(document: Document) -> list[str]:
+    removed, dry = document.get("removed") or [], document.get("dry_run")
+    rows = [(str(one.get("blob")), render.size(one.get("size_bytes"))) for one in removed]
+    word = "would free" if dry else "freed"
+    freed = f"{word} {render.size(document.get('freed_bytes') or 0)}, {len(rows)} blobs"
+    return [*(render.table(("BLOB", "SIZE"), rows) if rows else []), freed]
 
 
 @verb(name="verify")
@@ -50,10 +60,15 @@ def verify(session: Session) -> None:
     Ends with status 6 where something was damaged.
     """
     document = session.client(READ_ALL_S).post("store/verify")
-    session.show(document, "p2pllm.verify/1", lambda d: render.fields(render.flat(d)))
-    if document.get("bad"):
+    session.show(document, "p2pllm.verify/1", _verified)
+    if document.get("damaged"):
         session.say("pull the models that these belong to again")
         click.get_current_context().exit(6)
+
+
+def _verified(document: Document) -> list[str]:
+    damaged = document.get("damaged") or []
+    return [f"damaged and set aside: {render.clean(blob)}" for blob in damaged] or ["all sound"]
 
 
 @verb(name="pin")

@@ -28,7 +28,7 @@ GETS = {
     "jobs/j2": "job",
 }
 POSTS = {
-    "peers": "connected",
+    "peers": "peer",
     "search": "search",
     "store/gc": "gc",
     "store/verify": "verify",

@@ -126,7 +126,7 @@ def test_the_daemon_and_its_network_are_looked_at(session: Session, home: Path) 
         assert checks.daemon(session).status == "pass"
         assert checks.network(session).message == "no seed answers"
         assert checks.dht(session).status == "warn"
-        status["children"]["dht"]["state"] = "restarting"
+        status["children"]["dht"]["state"] = "down"
         double.answers["GET", "status"] = (200, status)
         assert checks.dht(session).status == "fail"
 

@@ -82,7 +82,7 @@ def test_people_see_progress_on_stderr_and_the_result_on_stdout(
     assert run(home, *PULL) == 0
     shown = capsys.readouterr()
     assert shown.err == "train   30 %  12/40 steps  loss 2.871  eta 34 s  step 12\n"
-    assert shown.out.startswith("✓ fetched and verified en/medical/abstracts@")
+    assert shown.out.startswith("✓ en/medical/abstracts@")
 
 
 def test_quiet_prints_the_reference_alone(
@@ -113,6 +113,20 @@ def test_a_stream_that_broke_before_the_end_ends_with_what_the_daemon_remembers(
     daemon.events = [progress(1)]
     assert run(home, *PULL, "-q") == 0
     assert capsys.readouterr().out.strip() == RESULT["result"]["ref"]
+
+
+def test_a_job_that_ended_unheard_is_found_out(
+    home: Path,
+    daemon: Double,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(follow, "QUIET_S", 0.1)
+    failed = {**sample("job"), "state": "failed", "error": FAILED["error"]}
+    daemon.answers["GET", "jobs/j1"] = (200, failed)
+    daemon.events, daemon.stall = [progress(1)], True  # the stream stays open and says nothing
+    assert run(home, *PULL) == 7
+    assert "error[E0708]" in capsys.readouterr().err
 
 
 def test_a_daemon_that_dies_under_a_job_is_said_so(
@@ -255,7 +269,7 @@ def test_a_terminal_has_a_moving_line_that_is_gone_at_the_end(home: Path, daemon
     daemon.cancelled.set()
     assert terminal.end() == 0
     assert "\x1b[3" not in terminal.shown
-    assert terminal.shown.rpartition("\r")[2] == "\n" or " \r✓ fetched" in terminal.shown
+    assert terminal.shown.rpartition("\r")[2] == "\n" or " \r✓ en/" in terminal.shown
 
 
 def test_push_without_a_terminal_needs_yes(
@@ -276,7 +290,7 @@ def test_push_without_a_terminal_needs_yes(
 def test_push_without_a_licence_is_refused_before_anything_is_asked(
     home: Path, daemon: Double, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    daemon.answers["GET", "models/show"] = (200, {**sample("model"), "licence": None})
+    daemon.answers["GET", "models/show"] = (200, {**sample("model"), "licence": "NOASSERTION"})
     assert run(home, "push", REF, "--yes") == 7
     assert capsys.readouterr().err.startswith("error[E0707]")
     assert not daemon.bodies("POST", "jobs")
@@ -293,8 +307,12 @@ def test_push_takes_a_peft_directory_made_elsewhere(
     assert "has no adapter_config.json" in capsys.readouterr().err
     (folder / "adapter_config.json").write_text("{}")
     (folder / "adapter_model.safetensors").write_bytes(b"12345678")
+    two = {**sample("models"), "models": sample("models")["models"][:1] * 2}
+    daemon.answers["GET", "models"] = (200, two)
     assert run(home, "push", str(folder), *place, "--licence", "mit") == 2
-    assert "--base REF is missing" in capsys.readouterr().err
+    assert "which base does it stand on?" in capsys.readouterr().err
+    assert run(home, "push", str(folder), "--licence", "mit") == 2
+    assert "where it belongs is missing" in capsys.readouterr().err
     daemon.events = [RESULT]
     assert run(home, "push", str(folder), *given) == 0
     wanted = {"kind": "push", "path": str(folder), "base": "en/tiny", "place": "en/medical"}

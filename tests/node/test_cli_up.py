@@ -113,9 +113,9 @@ def test_up_runs_our_node_whatever_the_working_directory_holds(home: Path, tmp_p
     argv = [sys.executable, "-P", "-c", code, str(ROOT), "up", "--home", str(home), "--help"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "--detach" in done.stdout
-    command = verbs.daemon_command(Path("h"), (), ("/ip4/1.2.3.4/tcp/1/p2p/x",), "5")
+    command = verbs.daemon_command(Path("h"), {"--bootstrap": ["/ip4/1.2.3.4/tcp/1/p2p/x"]}, 5.0)
     assert command[1:] == ["-m", "node", "--home", "h", "--bootstrap", "/ip4/1.2.3.4/tcp/1/p2p/x",
-                           "--quota", "5"]  # fmt: skip
+                           "--quota", "5.0"]  # fmt: skip
     assert verbs.PACKAGES == ROOT
 
 

@@ -51,7 +51,7 @@ ASKING = [
     (["id"], "identity"),
     (["peers"], "peers"),
     (["peers", "ls"], "peers"),
-    (["peers", "connect", PEER], "connected"),
+    (["peers", "connect", PEER], "peer"),
     (["base", "ls"], "models"),
     (["ls"], "models"),
     (["search", "--lang", "en"], "search"),
@@ -125,7 +125,7 @@ def test_quiet_gives_ids_alone(daemon: Double, ask: Ask) -> None:
 def test_status_is_five_lines_and_what_is_wrong(daemon: Double, ask: Ask) -> None:
     lines = ask("status")[1].splitlines()
     assert lines[0] == "p2pllm 0.1.0 · 12D3KooW…Box2 · up 2 h 14 m · pid 4242"
-    assert lines[1] == "swarm    online · 3 peers · 5 in the DHT · topics p2pllm/1/en/medical"
+    assert lines[1] == "swarm    online · 3 peers · 5 in the DHT · follows en/medical (2 peers)"
     assert lines[2].endswith("no answer in 5 s")
     assert lines[3] == "store    1.8 GB of 21.5 GB quota · 61.2 GB free on disk"
     assert lines[4:6] == ["models   1 base, 2 adapters", "jobs     1 running"]
@@ -236,7 +236,7 @@ def test_pin_and_unpin_differ_in_one_word(daemon: Double, ask: Ask) -> None:
 
 
 def test_verify_that_finds_damage_ends_with_6(daemon: Double, ask: Ask) -> None:
-    daemon.answers["POST", "store/verify"] = (200, {**sample("verify"), "bad": ["7" * 64]})
+    daemon.answers["POST", "store/verify"] = (200, {**sample("verify"), "damaged": ["7" * 64]})
     status, out, err = ask("store", "verify")
     assert status == 6
     assert "7" * 64 in out
@@ -254,7 +254,7 @@ def test_rm_goes_on_after_one_that_is_not_here(daemon: Double, ask: Ask) -> None
 
 def test_the_greeting_says_what_to_try(home: Path, daemon: Double, ask: Ask) -> None:
     status, out, err = ask()
-    assert (status, len(out.splitlines())) == (0, 8)
+    assert (status, len(out.splitlines())) == (0, 9)
     assert "try next" in err
     daemon.answers["GET", "status"] = (200, {**sample("status"), "models": {"bases": 0}})
     assert "p2pllm base import smollm2" in ask()[2]
