@@ -4,6 +4,7 @@ import math
 import os
 import random
 import signal
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import trio
 from libp2p.pubsub.pb import rpc_pb2
 
 from gossip import standing
+from gossip.announce import AnnounceRules, seal
 from gossip.p2pd_transport import PROTOCOL
 from gossip.swarm import BURST, MAX_DATA_BYTES, RATE
 from p2pllm.errors import PeerError, Unavailable
@@ -28,6 +30,7 @@ from tests.gossip.swarm_nodes import (
     rpc_of,
     until,
 )
+from tests.gossip.test_announce import ME, made
 
 
 def judge_by_first_letter(_relayer: NodeId, _topic: str, data: bytes) -> str:
@@ -134,6 +137,30 @@ def test_repeating_a_rejected_message_is_charged_without_judging_it_again() -> N
             await raw.speak(node, rpc_of(b"bad"), rpc_of(b"bad"))
             await until(lambda: node.swarm.score(raw.id) < -1.5 * standing.REJECTED)
             assert judged == [b"bad"]
+
+    run(test)
+
+
+def test_real_announcements_forged_replayed_or_too_long_go_no_further() -> None:
+    rules, now = AnnounceRules(), time.time()
+    times = {"created_at": now - 10, "expires_at": now + 100}
+    good, other = seal(ME, made(1, **times)), seal(ME, made(2, **times))
+    forged = other[:-1] + bytes([other[-1] ^ 1])
+    again = seal(ME, made(1, created_at=now - 5, expires_at=now + 200))
+    long = good + b"\0" * 1000
+
+    def validate(_relayer: NodeId, topic: str, data: bytes) -> str:
+        return rules.judge(data, topic, now).verdict
+
+    async def test(folder: Path) -> None:
+        async with Line(folder, validate) as (left, middle, right):
+            for data in (good, forged, again, long, other):
+                await left.swarm.publish(TOPIC, data)
+            await until(lambda: len(right.heard) == 2)
+            assert right.data == middle.data == [good, other]
+            counters = middle.swarm.counters()
+            assert (counters["reject"], counters["ignore"]) == (2, 1)
+            assert middle.swarm.score(left.id) == pytest.approx(-20, abs=0.5)
 
     run(test)
 
