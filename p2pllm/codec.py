@@ -37,8 +37,8 @@ def encode(value: object) -> bytes:
 def decode(data: bytes, kind: type[T], max_bytes: int) -> T:
     """A value of type `kind` out of foreign bytes; PeerError E0603 with the reason if refused.
 
-    Unknown fields are ignored; extension types, timestamps, repeated and non-text keys, trailing
-    bytes, and anything longer than `max_bytes` are refused.
+    Unknown fields are ignored; a missing tag, extension types, timestamps, repeated and non-text
+    keys, trailing bytes, and anything longer than `max_bytes` are refused.
     """
     if len(data) > max_bytes:
         raise PeerError("E0603", f"{kind.__name__}: {len(data)} bytes, at most {max_bytes}")
@@ -54,6 +54,7 @@ def decode(data: bytes, kind: type[T], max_bytes: int) -> T:
             max_array_len=max_bytes,
             max_map_len=max_bytes,
         )
+        _require_tag(plain, kind)
         return msgspec.convert(plain, kind, builtin_types=(bytes,), strict=True)
     except _DECODE_FAULTS as fault:
         raise PeerError("E0603", f"{kind.__name__}: {fault or type(fault).__name__}") from fault
@@ -84,6 +85,13 @@ def _unique_map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     if len(plain) != len(pairs):
         raise ValueError("a map repeats a key")
     return plain
+
+
+def _require_tag(plain: object, kind: type) -> None:
+    # msgspec takes a struct without its tag for the one it is asked for.
+    config: msgspec.structs.StructConfig | None = getattr(kind, "__struct_config__", None)
+    if config and config.tag and isinstance(plain, dict) and config.tag_field not in plain:
+        raise ValueError(f"no {config.tag_field!r} tells what it is")
 
 
 def _refuse_ext(code: int, _data: bytes) -> object:

@@ -56,8 +56,8 @@ def parse_place(text: str) -> Place:
     """A place out of text such as 'en/medical'; LocalError E0201 if it is none."""
     parts = text.split("/")
     try:
-        if len(parts) > 3:
-            raise ValueError("more than three parts")
+        if len(parts) > 3 or "" in parts:
+            raise ValueError("a place has one, two or three parts, none empty")
         return msgspec.convert(dict(zip(("lang", "domain", "sub"), parts, strict=False)), Place)
     except (ValueError, msgspec.ValidationError) as bad:
         raise LocalError(

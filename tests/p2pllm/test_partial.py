@@ -368,6 +368,89 @@ def test_a_late_chunk_never_lands_in_another_file(store: Store, tmp_path: Path) 
     assert stopped == ["E1001"] * 3
 
 
+def test_closing_waits_for_a_chunk_that_is_being_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = a_blob(2)
+    incoming = blob.begin(store)
+    writing, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    real = os.pwrite
+
+    def slow(fd: int, data: memoryview, offset: int) -> int:
+        writing.set()
+        assert go_on.wait(10)
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    late = threading.Thread(target=incoming.accept, args=[1, blob.chunk(1)])
+    late.start()
+    assert writing.wait(10)
+    end = threading.Thread(target=lambda: (incoming.discard(), ended.set()))
+    end.start()
+    assert not ended.wait(0.1)
+    os.fstat(incoming.fd)  # still ours
+    go_on.set()
+    late.join()
+    end.join()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(incoming.fd)
+
+
+def test_a_begin_that_finds_the_disk_full_leaves_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(LocalError) as refused:
+            a_blob(2).begin(store)
+    assert code(refused) == "E0802"
+    assert list((tmp_path / "partial").iterdir()) == []
+    assert (store.usage().reserved_bytes, store.usage().partials) == (0, 0)
+    a_blob(2).begin(store).discard()
+
+
+def test_a_disk_that_cannot_set_space_aside_is_used_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    blob = a_blob(1.5)
+    monkeypatch.setattr(os, "posix_fallocate", unable)
+    incoming = blob.begin(store)
+    for index in incoming.missing():
+        incoming.accept(index, blob.chunk(index))
+    incoming.finish()
+    assert store.path(blob.id).read_bytes() == blob.data
+
+
+def test_a_fetch_killed_while_it_was_finished_can_go_on(store: Store, tmp_path: Path) -> None:
+    blob = a_blob(1)
+    blob.begin(store).close()
+    [data] = tmp_path.glob("partial/*.data")
+    data.chmod(0o444)  # as `finish` leaves it for a moment; root could write to it all the same
+    incoming = blob.begin(store)
+    assert data.stat().st_mode & 0o777 == 0o600
+    incoming.accept(0, blob.chunk(0))
+    incoming.finish()
+
+
+def test_a_start_forgets_fetches_that_are_not_needed_or_not_what_they_say(tmp_path: Path) -> None:
+    came, mixed_up = a_blob(1, seed=1), a_blob(1, seed=2)
+    with closing(Store(tmp_path, QUOTA)) as store:
+        came.begin(store).close()
+        store.put_bytes(came.data)
+        mixed_up.begin(store).close()
+    for path in tmp_path.glob(f"partial/{mixed_up.id}.*"):
+        path.rename(path.with_stem(named("another")))
+    with closing(Store(tmp_path, QUOTA)) as store:
+        assert (store.usage().partials, store.usage().reserved_bytes) == (0, 0)
+        assert list((tmp_path / "partial").iterdir()) == []
+
+
 @pytest.mark.parametrize("call", ["pwrite", "posix_fallocate", "fdatasync"])
 def test_a_full_disk_is_told_and_the_progress_kept(
     store: Store, monkeypatch: pytest.MonkeyPatch, call: str
