@@ -45,7 +45,7 @@ class Dht:
         return (await self._ask("bootstrap", addresses=tuple(addresses))).size
 
     async def put(self, entries: Sequence[Entry]) -> list[bool]:
-        """Store each entry at the nodes nearest to its key; False where one of them refused it."""
+        """Store each entry at the nodes nearest to its key; False where most of them refused it."""
         return list((await self._ask("put", entries=tuple(entries))).stored)
 
     async def get(self, keys: Sequence[str]) -> dict[str, Held]:
@@ -156,11 +156,20 @@ async def _supervise(
             await _read(process, dht, starting, task_status)
         if starting.cancelled_caught:
             words.append(f"it was not ready after {START_S:.0f} s")
-        process.kill()
+            process.kill()
+        words.append(await _ending(process))
     dht.end(_unavailable("the DHT process ended", words))
     if starting.deadline < math.inf:  # it was never ready
         raise dht.fault or _unavailable("the DHT process did not start", words)
     scope.cancel()
+
+
+async def _ending(process: trio.Process) -> str:
+    with trio.move_on_after(STOP_S):
+        await process.wait()
+    process.kill()  # nothing, if it has ended
+    status = await process.wait()
+    return f"signal {-status} ended it" if status < 0 else f"its exit status is {status}"
 
 
 async def _read(

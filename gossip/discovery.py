@@ -60,7 +60,10 @@ def _empty_packages() -> None:
 async def _serve(control: str, answers: int) -> None:
     from gossip.kademlia import Wire  # only now: it imports hivemind
 
-    wire = await Wire.open(control)
+    try:
+        wire = await Wire.open(control)
+    except OSError as fault:
+        sys.exit(f"no p2pd answers at {control}: {fault}")
     replicas = Replicas(wire)
     wire.spawn(replicas.keep_up())
     loop = asyncio.get_running_loop()

@@ -84,6 +84,10 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
         near = self.routing_table.get_nearest_neighbors(DHTID.from_bytes(key), count, exclude=place)
         return [peer_id.to_bytes() for _, peer_id in near]
 
+    def has_met(self, node: bytes) -> bool:
+        """Whether a node has answered us, or asked us, and not failed since."""
+        return DHTID(position(node)) in self.routing_table
+
     async def dial(self, peer: str, transports: Iterable[str]) -> None:
         """Meet a node by its id and addresses, if it can be reached."""
         try:

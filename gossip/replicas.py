@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REPLICAS = 5
 KEYS_A_CALL = 8  # of at most 264 KiB each, in a message of at most 4 MiB
 LIAR_S = 600.0  # for how long a node that offered a record no honest node keeps is not asked
+QUIET_S = 1.5  # a search ends when only nodes never met are asked, and none answers for so long
 UPKEEP_S = 300.0  # between looks at our own neighbourhood
 
 Take = Callable[[bytes, Kept], Awaitable[None]]
@@ -52,7 +53,7 @@ class Replicas:
         return self._wire.known
 
     async def put(self, entries: Sequence[Entry]) -> list[bool]:
-        """Store each record at its replicas; True where none of them refused it."""
+        """Store each record at its replicas; True where no more of them refused it than kept it."""
         return await self._place([(key_id(entry.key), entry.value) for entry in entries])
 
     async def get(self, keys: Sequence[str]) -> list[Held]:
@@ -106,29 +107,45 @@ class Replicas:
         """Ask the nodes nearest to the targets, and hand what they keep to `take`."""
         known = {node for target in targets for node in self._wire.neighbours(target)}
         lookup = Lookup(targets, known)
-        pending: set[asyncio.Task[None]] = set()
+        pending: dict[asyncio.Task[bool], bytes] = {}
+        answered_at = time.monotonic()
         try:
             while True:
                 for node, keys in lookup.next().items():
-                    pending.add(asyncio.create_task(self._query(lookup, node, keys, take)))
+                    task = asyncio.create_task(self._query(lookup, node, keys, take))
+                    pending[task] = node
                 if not pending:
                     return lookup
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                done, _ = await asyncio.wait(
+                    pending,
+                    timeout=self._patience(pending.values(), answered_at),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if not done:
+                    return lookup
+                if any(task.result() for task in done):
+                    answered_at = time.monotonic()
+                pending = {task: node for task, node in pending.items() if task not in done}
         finally:
             for task in pending:
                 task.cancel()
 
+    def _patience(self, nodes: Iterable[bytes], answered_at: float) -> float | None:
+        # One lying node can name any number of others that do not exist.
+        if any(self._wire.has_met(node) for node in nodes):
+            return None
+        return max(0.0, answered_at + QUIET_S - time.monotonic())
+
     async def _query(
         self, lookup: Lookup, node: bytes, keys: Sequence[bytes], take: Take | None
-    ) -> None:
+    ) -> bool:
         for start in range(0, len(keys), KEYS_A_CALL):
             answers = await self._wire.find(node, keys[start : start + KEYS_A_CALL])
             if answers is None or not await self._took(node, answers, take):
                 lookup.failed(node)
-                return
+                return False
             lookup.answered(node, {key: answer.near for key, answer in answers.items()})
+        return True
 
     async def _took(self, node: bytes, answers: "dict[bytes, Answer]", take: Take | None) -> bool:
         try:
@@ -141,7 +158,7 @@ class Replicas:
         return True
 
     async def _place(self, items: Sequence[tuple[bytes, bytes]]) -> list[bool]:
-        """Put records, given with their key ids, at their replicas; True where none refused."""
+        """Put records, given with their key ids, at their replicas; True where enough kept them."""
         # Asked for the id beside a key, nodes name their neighbours and send no records.
         beside = {key: key[:-1] + bytes([key[-1] ^ 1]) for key, _ in items}
         lookup = await self._find(list(set(beside.values())))
@@ -154,7 +171,7 @@ class Replicas:
                     if queue:
                         rounds.setdefault(queue.pop(), []).append(index)
             if not rounds:
-                return [yes > 0 and not no for yes, no in zip(accepted, refused, strict=True)]
+                return [yes >= max(no, 1) for yes, no in zip(accepted, refused, strict=True)]
             asked = [
                 self._store(node, [items[index] for index in indices])
                 for node, indices in rounds.items()

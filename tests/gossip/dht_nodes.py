@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,22 @@ async def open_nodes(count: int, *, joined: bool = True) -> AsyncIterator[list[D
             nursery.cancel_scope.cancel()
     finally:
         shutil.rmtree(home)
+
+
+@asynccontextmanager
+async def open_bare() -> AsyncIterator[Endpoint]:
+    """An endpoint with a new key, and no DHT on it."""
+    with tempfile.TemporaryDirectory(prefix="d") as folder:
+        home = Path(folder)
+        keys.load_or_create(home / "key")
+        async with open_endpoint(home / "run", home / "key", LISTEN) as endpoint:
+            yield endpoint
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Return once it holds; another process cannot set an event of ours."""
+    while not await condition():  # noqa: ASYNC110
+        await trio.sleep(0.02)
 
 
 async def join(nodes: list[DhtNode]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gossip import replicas
 from gossip.lookup import position
 from gossip.pipe import Entry
 from gossip.replicas import REPLICAS, Replicas
@@ -37,6 +38,7 @@ class MemoryWire:
         self.dead = False
         self.hushed: list[bytes] = []
         self.lies: list[bytes] = []
+        self.invented: list[bytes] = []
         self.table: set[bytes] = set()
         self.tasks: list[asyncio.Task[None]] = []
         net[node] = self
@@ -49,12 +51,17 @@ class MemoryWire:
         target = int.from_bytes(key, "big")
         return sorted(self.table, key=lambda node: position(node) ^ target)[:count]
 
+    def has_met(self, node: bytes) -> bool:
+        return node in self.table
+
     async def dial(self, peer: str, _transports: Iterable[str]) -> None:
         self.table.add(bytes.fromhex(peer))
         self.net[bytes.fromhex(peer)].table.add(self.me)
 
     async def find(self, node: bytes, wanted: Sequence[bytes]) -> dict[bytes, Answer] | None:
         await asyncio.sleep(0)
+        if node not in self.net:
+            await asyncio.sleep(3600)  # invented
         other = self.net[node]
         if other.dead:
             self.table.discard(node)
@@ -64,7 +71,7 @@ class MemoryWire:
         return {
             key: Answer(
                 Kept(records=tuple(other.lies)) if other.lies else other.kept(key),
-                [near for near in other.neighbours(key) if near != self.me],
+                other.invented or [near for near in other.neighbours(key) if near != self.me],
             )
             for key in wanted
         }
@@ -245,4 +252,22 @@ def test_a_put_with_nobody_there_is_kept_by_the_node_itself() -> None:
         [held] = await Replicas(wire).get([KEY])
         assert len(held.values) == 1
 
+    asyncio.run(main())
+
+
+def test_nodes_that_do_not_exist_delay_a_search_once_and_hide_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        wires = network(12)
+        good = raw_presence()
+        await Replicas(wires[0]).put([Entry(key=KEY, value=good)])
+        holders(wires, KEY)[1].invented = [bytes([0, 36]) + bytes([n]) * 36 for n in range(200)]
+        for wire in wires:
+            began = time.monotonic()
+            [held] = await Replicas(wire).get([KEY])
+            assert held.values == (good,)
+            assert time.monotonic() - began < 2.0  # and not for each of the 200
+
+    monkeypatch.setattr(replicas, "QUIET_S", 0.1)
     asyncio.run(main())
