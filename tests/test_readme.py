@@ -107,3 +107,15 @@ def test_error_shown_is_of_the_table() -> None:
     for code, title in re.findall(r"^error\[(E\d{4})\] (.*)$", README, re.M):
         assert code in ERROR_CODES
         assert title
+
+
+def test_changelog_fragments_are_of_a_known_kind_and_not_empty() -> None:
+    folder = ROOT / "docs/changelog.d"
+    kinds = re.findall(r"^\| `(\w+)` \|", (folder / "README.md").read_text(), re.M)
+    assert "wire" in kinds
+    for path in sorted(folder.glob("*.md")):
+        if path.name != "README.md":
+            number, kind, _ = path.name.split(".")
+            assert number.isdigit()
+            assert kind in kinds
+            assert path.read_text().strip()
