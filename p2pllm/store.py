@@ -6,8 +6,8 @@ docs/specs/store.md.
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from functools import partial as bind
 from pathlib import Path
 
@@ -17,20 +17,19 @@ from p2pllm.digest import (
     CHUNK_HASH_BYTES,
     Digest,
     Progress,
-    blake3_of,
     check_chunk_hashes,
     chunk_count,
     digest,
     opened,
 )
-from p2pllm.durable import allocate, full_disk_is_expected, sync_folder, write_at
-from p2pllm.errors import LocalError, PeerError, Unavailable
+from p2pllm.durable import write_at
+from p2pllm.errors import LocalError
 from p2pllm.ids import ContentId, content_id
 from p2pllm.keep import Keep
 from p2pllm.manifest import MAX_MANIFEST_BYTES
 from p2pllm.partial import Map, Partial, empty_map, footprint, open_partial, read_map
+from p2pllm.shelf import Shelf
 from p2pllm.space import Promise, Space
-from p2pllm.store_index import Index
 from p2pllm.store_layout import Layout
 
 
@@ -69,11 +68,7 @@ class Store:
             self._promises: dict[ContentId, Promise] = {  # one for each partial blob
                 left.blob: self._space.adopt(footprint(left.size)) for left in self._files.sweep()
             }
-            self._index = Index(self._files.index)
-            if self._index.trusted:
-                self._count_used(self._index.totals()[1])
-            else:
-                self.rebuild()
+            self._shelf = Shelf(self._files, self._space, self._lock)
         except BaseException:
             os.close(self._owner)
             raise
@@ -87,25 +82,23 @@ class Store:
         with self._lock:
             owner, self._owner = self._owner, -1
             if owner >= 0:
-                self._index.close()
+                self._shelf.index.close()
                 os.close(owner)
 
     # What is here
 
     def has(self, blob: ContentId) -> bool:
-        """Is this blob here, whole?"""
-        return self._files.blob(blob).exists()
+        """Is this blob here, whole? If so, an open `hold` keeps it."""
+        self._keep.note(blob)  # first, so that no collection comes between the answer and its use
+        return self._shelf.is_here(blob)
 
     def path(self, blob: ContentId) -> Path:
         """The read-only file of a blob; Unavailable E0401 if it is not here."""
-        path = self._files.blob(blob)
-        if not path.exists():
-            raise _not_here(blob)
-        return path
+        return self._shelf.path(blob)
 
     def size(self, blob: ContentId) -> int:
         """Bytes of a blob; Unavailable E0401 if it is not here."""
-        return self.path(blob).stat().st_size
+        return self._shelf.path(blob).stat().st_size
 
     def read(self, blob: ContentId, max_bytes: int) -> bytes:
         """The bytes of a small blob, checked against its name.
@@ -113,17 +106,7 @@ class Store:
         Raises Unavailable E0401 if it is not here or its file is damaged (which is then set
         aside), PeerError E0603 if it is larger than `max_bytes`.
         """
-        try:
-            with self._files.blob(blob).open("rb") as file:
-                data = file.read(max_bytes + 1)
-        except FileNotFoundError as gone:
-            raise _not_here(blob) from gone
-        if len(data) > max_bytes:
-            raise PeerError("E0603", f"blob {blob} has more than {max_bytes} bytes")
-        if content_id(data) != blob:
-            self._set_aside(blob)
-            raise Unavailable("E0401", f"blob {blob} was damaged on disk and is set aside")
-        return data
+        return self._shelf.read(blob, max_bytes)
 
     def usage(self) -> Usage:
         """How full the store is now."""
@@ -133,7 +116,7 @@ class Store:
                 reserved_bytes=self._space.promised,
                 quota_bytes=self._space.quota,
                 free_bytes=self._space.free_on_disk(),
-                blobs=self._index.totals()[0],
+                blobs=self._shelf.index.totals()[0],
                 partials=len(self._promises),
                 pinned=len(self._keep.pins()),
             )
@@ -157,17 +140,17 @@ class Store:
         """
         tell = progress or _ignore
         with opened(source) as (fd, size):
-            if self._index.holds_size(size):
+            if self._shelf.index.holds_size(size):
                 found = digest(fd, size, _ignore, tell)
                 if self._noted_here(found.blake3):
                     return _stored(found, self.put_bytes(found.chunk_hashes))
             room = size + chunk_count(size) * CHUNK_HASH_BYTES
             with self._space.promise(room, source.name) as promise:
-                with self._temporary(size, source.name) as (copy, path):
+                with self._shelf.temporary(size, source.name) as (copy, path):
                     found = digest(fd, size, bind(write_at, copy), tell)
                     os.fsync(copy)
                     chunks = self._write(found.chunk_hashes, promise)
-                    self._commit(path, found.blake3, size, promise)
+                    self._place(path, found.blake3, size, promise)
                 return _stored(found, chunks)
 
     def begin(self, blob: ContentId, size: int, chunk_hashes: bytes) -> Partial:
@@ -191,8 +174,7 @@ class Store:
             elif earlier.chunks == progress.chunks:
                 progress = earlier
             self._open[blob] = None
-            self._keep.note(blob)
-        finish, ended = bind(self._commit_partial, blob, size), bind(self._ended, blob)
+        finish, ended = bind(self._place_partial, blob, size), bind(self._ended, blob)
         try:
             partial = open_partial(files, progress, chunk_hashes, finish, ended)
         except BaseException:
@@ -205,7 +187,10 @@ class Store:
     # Keeping and letting go
 
     def hold(self) -> AbstractContextManager[None]:
-        """Keep `gc` from what comes in during the block, until a head or a database names it."""
+        """Keep `gc` from what comes in, or is asked for and here, until the block ends.
+
+        By then something that `gc` is told of as a root has to name it.
+        """
         return self._keep.hold()
 
     def pin(self, blob: ContentId) -> None:
@@ -228,7 +213,7 @@ class Store:
             self.path(blob)
             if blob in self._keep.pins():
                 raise LocalError("E0712", f"blob {blob} is pinned", fix=["unpin it first"])
-            self._delete(blob)
+            self._shelf.delete(blob)
 
     def gc(self, roots: Iterable[ContentId], dry_run: bool) -> list[tuple[ContentId, int]]:
         """Delete what no root, pin or hold reaches; each blob with the bytes it gave back.
@@ -238,85 +223,49 @@ class Store:
         """
         with self._lock:
             keep = self._keep.spared(roots, self._read_if_small)
-            blobs = [(blob, size) for blob, size in self._index.all() if blob not in keep]
+            blobs = [(blob, size) for blob, size in self._shelf.index.all() if blob not in keep]
             partials = [
                 (blob, promise.left)
                 for blob, promise in self._promises.items()
-                if blob not in self._open and (blob not in keep or self.has(blob))
+                if blob not in self._open and (blob not in keep or self._shelf.is_here(blob))
             ]
-            damaged = self._files.set_aside()
+            damaged = self._shelf.damaged()
             if not dry_run:
                 for blob, _ in blobs:
-                    self._delete(blob)
+                    self._shelf.delete(blob)
                 for blob, _ in partials:
                     self._drop_partial(blob)
                 for blob, size in damaged:
-                    self._files.damaged(blob).unlink()
-                    self._space.freed(size)
+                    self._shelf.delete_damaged(blob, size)
             return blobs + partials + damaged
 
     # Looking after it
 
     def verify(self, progress: Progress | None = None) -> list[ContentId]:
         """Read every blob; those that no longer have their name are set aside and returned."""
-        tell, done, bad = progress or _ignore, 0, []
-        for blob, size in self._index.all():
-            if not self._is_sound(blob, bind(_tell_from, tell, done)):
-                bad += [blob] if self._set_aside(blob) else []
-            done += size
-            tell(done)
-        return bad
+        return self._shelf.verify(progress or _ignore)
 
     def rebuild(self) -> None:
         """Make the index and the count of used bytes anew from the files."""
-        with self._lock:
-            stored = self._files.stored()
-            self._index.replace_all(stored)
-            self._count_used(sum(size for _, size in stored))
+        self._shelf.rebuild()
 
     # Inside
 
     def _write(self, data: bytes, promise: Promise) -> ContentId:
         blob = content_id(data)
         if not self._noted_here(blob):
-            with self._temporary(len(data), f"blob {blob}") as (fd, path):
+            with self._shelf.temporary(len(data), f"blob {blob}") as (fd, path):
                 write_at(fd, memoryview(data), 0)
                 os.fsync(fd)
-                self._commit(path, blob, len(data), promise)
+                self._place(path, blob, len(data), promise)
         return blob
 
-    @contextmanager
-    def _temporary(self, size: int, what: str) -> Iterator[tuple[int, Path]]:
-        path = self._files.temporary()
-        with full_disk_is_expected(what):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                allocate(fd, size)
-                yield fd, path
-            finally:
-                os.close(fd)
-                path.unlink(missing_ok=True)  # it is not there any more if it was committed
+    def _place(self, file: Path, blob: ContentId, size: int, promise: Promise) -> None:
+        self._keep.note(blob)  # first, so that no collection comes between
+        self._shelf.place(file, blob, size, promise)
 
-    def _commit(self, file: Path, blob: ContentId, size: int, promise: Promise) -> None:
-        """Give a file, already on disk to its last byte, its place among the blobs."""
-        with self._lock:
-            if self._noted_here(blob):
-                file.unlink()
-                return
-            target = self._files.make_room_for(blob)
-            self._index.add(blob, size)
-            try:
-                file.chmod(0o444)
-                file.rename(target)
-            except OSError:
-                self._index.drop(blob)
-                raise
-            promise.spend(size)
-            self._keep.note(blob)
-            sync_folder(target.parent)
-
-    def _commit_partial(self, blob: ContentId, size: int, data: Path) -> None:
-        self._commit(data, blob, size, self._promises[blob])
+    def _place_partial(self, blob: ContentId, size: int, data: Path) -> None:
+        self._place(data, blob, size, self._promises[blob])
 
     def _ended(self, blob: ContentId, kept: bool) -> None:
         with self._lock:
@@ -334,53 +283,16 @@ class Store:
             promise.release()
 
     def _noted_here(self, blob: ContentId) -> bool:
-        with self._lock:
-            self._keep.note(blob)
+        with self._lock:  # not while another thread has moved it in, but not yet its folder to disk
             return self.has(blob)
 
-    def _count_used(self, blobs: int) -> None:
-        self._space.set_used(blobs + sum(size for _, size in self._files.set_aside()))
-
-    def _is_sound(self, blob: ContentId, progress: Progress) -> bool:
-        try:
-            fd = os.open(self._files.blob(blob), os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            return blake3_of(fd, progress) == blob
-        except OSError:  # the disk cannot read it back
-            return False
-        finally:
-            os.close(fd)
-
-    def _set_aside(self, blob: ContentId) -> bool:
-        with self._lock:
-            if self._is_sound(blob, _ignore) or self._index.drop(blob) is None:
-                return False  # removed, or removed and put again, since it was read
-            if self.has(blob):
-                self._files.blob(blob).rename(self._files.damaged(blob))
-            self._count_used(self._index.totals()[1])
-            return True
-
-    def _delete(self, blob: ContentId) -> None:
-        self._files.blob(blob).unlink(missing_ok=True)
-        self._space.freed(self._index.drop(blob) or 0)
-
     def _read_if_small(self, blob: ContentId) -> bytes:
-        small = self.has(blob) and self.size(blob) <= MAX_MANIFEST_BYTES
-        return self._files.blob(blob).read_bytes() if small else b""
-
-
-def _not_here(blob: ContentId) -> Unavailable:
-    return Unavailable("E0401", f"blob {blob} is not in the store")
+        small = self._shelf.is_here(blob) and self.size(blob) <= MAX_MANIFEST_BYTES
+        return self.path(blob).read_bytes() if small else b""
 
 
 def _stored(found: Digest, chunks: ContentId) -> Stored:
     return Stored(found.size, found.blake3, chunks, found.sha256)
-
-
-def _tell_from(tell: Progress, start: int, done: int) -> None:
-    tell(start + done)
 
 
 def _ignore(*_: object) -> None:

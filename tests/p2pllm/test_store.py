@@ -352,14 +352,15 @@ def test_gc_keeps_the_files_of_a_manifest_that_is_a_root_or_pinned(
 
 def test_a_hold_keeps_what_comes_in_until_something_names_it(store: Store) -> None:
     old = store.put_bytes(b"old")
-    here = store.put_bytes(b"here already")
+    here, asked = store.put_bytes(b"here already"), store.put_bytes(b"asked for")
     with store.hold():
+        assert store.has(asked)
         new = store.put_bytes(b"new")
         store.put_bytes(b"here already")
         with store.hold():
             pass
         assert store.gc([], dry_run=False) == [(old, 3)]
-    assert {blob for blob, _ in store.gc([], dry_run=False)} == {new, here}
+    assert {blob for blob, _ in store.gc([], dry_run=False)} == {new, here, asked}
 
 
 def test_roots_are_read_while_nothing_comes_in(store: Store) -> None:
@@ -577,9 +578,9 @@ def test_an_index_that_is_ahead_of_the_files_after_a_crash_is_not_believed(tmp_p
     with closing(Store(tmp_path / "a", QUOTA)) as store:
         store.put_bytes(b"here")
     with closing(Store(tmp_path / "a", QUOTA)) as store:
-        store._index.add(named("not come yet"), 100)
+        store._shelf.index.add(named("not come yet"), 100)
         shutil.copytree(tmp_path / "a", tmp_path / "b")
-        store._index.drop(named("not come yet"))
+        store._shelf.index.drop(named("not come yet"))
     with closing(Store(tmp_path / "b", QUOTA)) as store:
         assert (store.usage().blobs, store.usage().used_bytes) == (1, 4)
 
@@ -587,7 +588,7 @@ def test_an_index_that_is_ahead_of_the_files_after_a_crash_is_not_believed(tmp_p
 def test_an_index_that_fails_refuses_the_blob_and_is_made_anew(tmp_path: Path) -> None:
     with closing(Store(tmp_path, QUOTA)) as store:
         kept = store.put_bytes(b"kept")
-        store._index._db.execute("DROP TABLE blobs")
+        store._shelf.index._db.execute("DROP TABLE blobs")
         refused("E0306", lambda: store.put_bytes(b"not kept"))
         assert bytes_on_disk(tmp_path) == 4
     with closing(Store(tmp_path, QUOTA)) as store:
