@@ -26,6 +26,7 @@ from p2pllm.partial import Partial
 PEERS_AT_ONCE = 8  # each costs a thread and 1 MiB; more do not fill a home line better
 OPEN_S = 15.0  # a dial through a relay takes several seconds
 ANSWER_S = 20.0  # of which the peer may queue our want for a few
+TELL_EVERY_S = 0.1  # more often is of no use to a person or a log
 AHEAD = 2  # wants under way
 RUN_S = 0.5  # what a run should take: long enough to be rare, short enough to share out
 MAX_RUN = 64  # chunks
@@ -52,10 +53,14 @@ class Download:
         Raises Unavailable E0906 when no provider is left, LocalError E0802 when the disk is full.
         """
         self._spare.extend(providers)
-        with self._workers:
-            async with trio.open_nursery() as nursery:
-                for _ in range(min(PEERS_AT_ONCE, len(self._spare), self.runs.left())):
-                    nursery.start_soon(self._work)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell)
+            with self._workers:
+                async with trio.open_nursery() as workers:
+                    for _ in range(min(PEERS_AT_ONCE, len(self._spare), self.runs.left())):
+                        workers.start_soon(self._work)
+            nursery.cancel_scope.cancel()
+        self.ledger.tell()
         if self._fault:
             raise self._fault
         if left := self.runs.left():
@@ -66,15 +71,18 @@ class Download:
                 why=self.ledger.reasons(),
             )
 
-    def advance(self) -> None:
-        """Tell of the chunks that arrived; end all sessions when there is nothing left."""
-        self.ledger.tell()
-        if not self.runs.left():
-            self._workers.cancel()
+    def end(self) -> None:
+        """Every chunk is here: end the sessions, whatever they still wait for."""
+        self._workers.cancel()
 
     async def given_back(self) -> None:
         """Wait until a peer was dropped, so that what it owed is to be had."""
         await self._given_back.wait()
+
+    async def _tell(self) -> None:
+        while True:
+            await trio.sleep(TELL_EVERY_S)
+            self.ledger.tell()
 
     async def _work(self) -> None:
         while self._spare:
@@ -158,9 +166,11 @@ class _Session:
             except PeerError:
                 download.ledger.bad(peer)
                 raise
-            fresh = download.runs.done(peer, chunk)
-            if (fresh and download.ledger.good(peer, length)) or not download.runs.left():
-                trio.from_thread.run_sync(download.advance)
+            if download.runs.done(peer, chunk):
+                download.ledger.good(peer, length)
+            if not download.runs.left():
+                trio.from_thread.run_sync(download.end)
+                return
 
 
 async def open_exchange(endpoint: Endpoint, peer: NodeId) -> trio.SocketStream:

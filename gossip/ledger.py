@@ -9,8 +9,6 @@ import msgspec
 from p2pllm.errors import P2pllmError
 from p2pllm.ids import NodeId
 
-_EVENT_EVERY_S = 0.1  # more often than a person or a log can use
-
 
 class Refusal(msgspec.Struct, frozen=True):
     """Why a peer was dropped for the rest of a fetch."""
@@ -51,9 +49,9 @@ class Ledger:
 
     def __init__(self, on_event: Callable[[FetchEvent], None]) -> None:
         self._on_event = on_event
-        self._started = self._told = time.monotonic()
+        self._started = time.monotonic()
         self._lock = threading.Lock()
-        self._done = self._total = 0
+        self._done = self._told = self._total = 0
         self._by_peer: dict[NodeId, PeerTally] = {}
         self._refused: list[Refusal] = []
 
@@ -67,13 +65,12 @@ class Ledger:
             self._done += count
         self.tell()
 
-    def good(self, peer: NodeId, count: int) -> bool:
-        """A chunk of `count` bytes arrived; True if it is time to tell."""
+    def good(self, peer: NodeId, count: int) -> None:
+        """A chunk of `count` bytes arrived."""
         with self._lock:
             was = self._by_peer.get(peer, PeerTally())
             self._by_peer[peer] = PeerTally(was.chunks + 1, was.bytes + count, was.bad_chunks)
             self._done += count
-            return time.monotonic() - self._told >= _EVENT_EVERY_S
 
     def bad(self, peer: NodeId) -> None:
         """A chunk arrived that is not what its hash says."""
@@ -98,9 +95,10 @@ class Ledger:
         return [f"{r.peer}: [{r.code}] {r.reason}" for r in self._refused]
 
     def tell(self, refused: Refusal | None = None) -> None:
-        """Hand the caller an event."""
-        self._told = time.monotonic()
-        self._on_event(FetchEvent(self._done, self._total, refused))
+        """Hand the caller an event, if there is news."""
+        if refused or self._done != self._told:
+            self._told = self._done
+            self._on_event(FetchEvent(self._done, self._total, refused))
 
     def report(self) -> FetchReport:
         """The account as it stands."""
