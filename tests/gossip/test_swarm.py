@@ -15,6 +15,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from gossip import standing
 from gossip.announce import AnnounceRules, seal
 from gossip.p2pd_transport import PROTOCOL
+from gossip.router import Router, message_id
 from gossip.swarm import BURST, MAX_DATA_BYTES, RATE
 from p2pllm.errors import PeerError, Unavailable
 from p2pllm.ids import NodeId
@@ -390,6 +391,45 @@ def test_a_link_that_breaks_on_one_side_is_made_again() -> None:
             await until(lambda: one.data == [b"again"])
 
     run(test)
+
+
+def test_a_peer_that_joins_the_mesh_is_told_what_it_just_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Leave the graft alone to tell it: otherwise the next heartbeat may, or may not.
+    monkeypatch.setattr(Router, "gossip_heartbeat", lambda _: {})
+    opinion = standing.MESH - 1
+    got = bytearray()
+
+    async def collect(_peer: NodeId, stream: trio.SocketStream) -> None:
+        async for part in stream:
+            got.extend(part)
+
+    async def test(folder: Path) -> None:
+        nonlocal opinion
+        async with (
+            open_node(folder / "n", score=lambda _: opinion) as node,
+            open_raw(folder / "x", node) as late,
+            open_raw(folder / "y", node) as other,
+        ):
+            await late.endpoint.handle(PROTOCOL, collect)
+            follow = rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)
+            stream = await late.speak(node, framed(_bytes(subscriptions=[follow])))
+            await until(lambda: late.id in node.swarm.peers(TOPIC))
+            message = rpc_pb2.Message(topicIDs=[TOPIC], data=b"missed")
+            await other.speak(node, rpc_of(message.data))
+            await until(lambda: node.data == [b"missed"])
+            assert message_id(message) not in got
+            opinion = 0.0
+            graft = rpc_pb2.ControlMessage(graft=[rpc_pb2.ControlGraft(topicID=TOPIC)])
+            await stream.send_all(framed(_bytes(control=graft)))
+            await until(lambda: message_id(message) in got)
+
+    run(test)
+
+
+def _bytes(**fields: object) -> bytes:
+    return rpc_pb2.RPC(**fields).SerializeToString()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("failing", ["raises", "nan", "none"])
