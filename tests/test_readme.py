@@ -7,7 +7,6 @@ import click
 import pytest
 
 from node import cli
-from p2pllm.error_codes import ERROR_CODES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -103,10 +102,15 @@ def test_demo_block_shows_what_the_demo_prints() -> None:
     assert shape(marked("demo output").replace("```", "")) == shape(printed)
 
 
-def test_error_shown_is_of_the_table() -> None:
-    for code, title in re.findall(r"^error\[(E\d{4})\] (.*)$", README, re.M):
-        assert code in ERROR_CODES
-        assert title
+def test_error_shown_is_what_the_command_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = re.search(r"^\$ p2pllm (.*)\n(error\[.*\n(?:  .*\n)+)", README, re.M)
+    assert shown
+    status = cli.main(["--home", str(tmp_path), "--no-color", *shown[1].split()])
+    printed = capsys.readouterr().err
+    assert printed == shown[2].replace("/home/you/.local/share/p2pllm", str(tmp_path))
+    assert status == 3
 
 
 def test_changelog_fragments_are_of_a_known_kind_and_not_empty() -> None:
