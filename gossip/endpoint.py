@@ -195,6 +195,7 @@ async def _run_p2pd(command: list[str], *, task_status: "TaskStatus[int]") -> No
         start_new_session=True,  # Ctrl-C in a terminal is for us; we end p2pd in order
     )
     words: deque[str] = deque(maxlen=_LAST_WORDS)
+    ready = False
     try:
         with trio.move_on_after(START_S):
             ready = await _read_output(process, words, b"Peer ID:")

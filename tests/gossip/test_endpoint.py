@@ -225,6 +225,21 @@ def test_two_endpoints_cannot_have_one_port(home: Path) -> None:
     assert any("address already in use" in line for line in failed.value.why)
 
 
+def test_p2pd_that_is_not_ready_in_time_is_ended(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gossip.endpoint, "START_S", 0.0)
+
+    async def check() -> None:
+        async with open_endpoint(home / "run", home / "key", LISTEN):
+            raise AssertionError("p2pd was ready in no time")
+
+    with pytest.raises(LocalError) as failed:
+        trio.run(check)
+    assert failed.value.code == "E0305"
+    assert not [p for p in psutil.Process().children() if p.name() == "p2pd"]
+
+
 def test_socket_path_that_is_too_long_says_so(home: Path) -> None:
     async def check() -> None:
         async with open_endpoint(home / ("x" * 90), home / "key", LISTEN):
