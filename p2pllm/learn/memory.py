@@ -62,16 +62,21 @@ def require(needed: int, allowed: int, what: str) -> None:
 
     `allowed` is the operator's bound in bytes, or 0 for what the machine has free.
     """
-    free = available_bytes() + runtime_bytes()
-    bound = min(allowed, free) if allowed else free
-    if needed > bound:
+    most = bound(allowed)
+    if needed > most:
         raise LocalError(
             "E0708",
-            f"{what} needs about {needed >> 20} MiB of memory, {bound >> 20} MiB may be used",
-            why=["a bound was given"] if allowed and bound == allowed else ["no more is free"],
+            f"{what} needs about {needed >> 20} MiB of memory, {most >> 20} MiB may be used",
+            why=["that bound was given" if most == allowed else "no more is free"],
             fix=["use a smaller batch, a shorter sequence or a smaller base, or free memory"],
-            details={"needed_bytes": needed, "allowed_bytes": bound},
+            details={"needed_bytes": needed, "allowed_bytes": most},
         )
+
+
+def bound(allowed: int) -> int:
+    """How many bytes this process may hold in all."""
+    free = available_bytes() + runtime_bytes()
+    return min(allowed, free) if allowed else free
 
 
 def available_bytes() -> int:

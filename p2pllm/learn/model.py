@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
@@ -38,25 +39,41 @@ def load_config(base_dir: Path) -> Any:
     model_type = plain.pop("model_type", None)
     try:
         return AutoConfig.for_model(model_type, **plain)
-    except (ValueError, TypeError, KeyError) as bad:
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as bad:
         raise base_files.refused(f"config.json: {str(bad)[:300]}") from bad
 
 
 def shape_of(base_dir: Path, config: Any) -> Shape:
-    """What of a base decides its memory, from its headers and its settings."""
-    hidden = int(config.hidden_size)
-    return Shape(
-        params=adapter.base_params(base_dir),
-        layers=int(config.num_hidden_layers),
-        hidden=hidden,
-        intermediate=int(getattr(config, "intermediate_size", None) or 4 * hidden),
-        vocabulary=int(config.vocab_size),
-    )
+    """What of a base decides its memory, from its headers and its settings.
+
+    Raises PeerError E0711 if the settings ask for more than the files hold: a model is built from
+    them before its tensors are compared.
+    """
+    tensors = weights.read_directory(base_dir)
+    try:
+        shape = Shape(
+            params=weights.parameters(tensors.values()),
+            layers=int(config.num_hidden_layers),
+            hidden=int(config.hidden_size),
+            intermediate=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
+            vocabulary=int(config.vocab_size),
+        )
+    except (AttributeError, TypeError, ValueError) as bad:
+        raise base_files.refused(f"config.json: {str(bad)[:300]}") from bad
+    held = shape.vocabulary * shape.hidden + shape.layers * shape.hidden * shape.intermediate
+    if min(shape.layers, shape.hidden, shape.intermediate, shape.vocabulary) < 1:
+        raise base_files.refused("config.json states a size below one")
+    if shape.layers > len(tensors) or held > shape.params:
+        raise base_files.refused("config.json states a larger model than the weights hold")
+    return shape
 
 
 def load_base(base_dir: Path, config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """A base, every tensor of its files used and none missing; PeerError E0711 otherwise."""
     _check_index(base_dir)
+    for name in base_files.JSON_FILES:  # transformers reads these too
+        if (base_dir / name).is_file():
+            base_files.read_json(base_dir, name)
     try:
         made: Any = AutoModelForCausalLM.from_pretrained(
             base_dir,

@@ -16,7 +16,7 @@ from p2pllm.ids import ContentId, content_id
 from p2pllm.jobs import Progress, TuneJob, TuneReport
 from p2pllm.learn import checkpoint, measure, memory, model, training
 from p2pllm.learn.checkpoint import State
-from p2pllm.learn.measure import Passages, Score
+from p2pllm.learn.measure import Passages
 from p2pllm.learn.training import Blocks, Trainer
 
 CHECKPOINT_S = 15.0  # what a kill costs at most; writing one takes some 20 ms
@@ -50,7 +50,7 @@ def tune(job: TuneJob, say: Say) -> TuneReport:
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     state, resumed_at = _train(job, tuned, rows, held, say)
-    loss = _measure(tuned, held, "measure", say)
+    loss = measure.score(tuned, held, "measure", say)
     _write(job, tuned)
     checkpoint.remove(out_dir)
     return TuneReport(
@@ -95,12 +95,14 @@ def _train(
     found = checkpoint.read(out_dir, job_id)
     if found is None:
         began = time.monotonic()
-        base = _measure(tuned, held, "measure-base", say)
+        # A fresh adapter adds exactly zero, so the base needs no switching off.
+        base = measure.score(tuned, held, "measure-base", say)
         took = time.monotonic() - began
         state = State(job=job_id, step=0, base=base, measure_s=took)
     else:
         state = found
         checkpoint.restore(out_dir, state, trainer)
+        say(Progress(stage="resume", message=f"going on after step {state.step}"))
     resumed_at = trainer.step
     tuned.train()
     began = saved_at = time.monotonic()
@@ -119,14 +121,6 @@ def _train(
 
 def _progress(job: TuneJob, step: int, loss: float, eta_s: float) -> Progress:
     return Progress(stage="train", done=step, total=job.steps, unit="steps", loss=loss, eta_s=eta_s)
-
-
-def _measure(tuned: PeftModel, held: Passages, stage: str, say: Say) -> Score:
-    def done(tokens: int, total: int) -> None:
-        say(Progress(stage=stage, done=tokens, total=total, unit="tokens"))
-
-    # A fresh adapter adds exactly zero, so the base needs no switching off.
-    return measure.score(tuned, held, done)
 
 
 def _require_memory(job: TuneJob, config: object, dtype: torch.dtype) -> int:
