@@ -1,6 +1,5 @@
 """The command line: a table of verbs, each loaded when used, and the one edge where errors end."""
 
-import json
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from typing import Any
 import click
 
 from node import render
-from node.client import DaemonError
 from node.commands.session import Flags, Session, Terminated, global_options
 from p2pllm.errors import LocalError, P2pllmError
 
@@ -156,9 +154,10 @@ def _traceback() -> None:
 def error_card(error: P2pllmError) -> dict[str, Any]:
     """An error as JSON: docs/errors.md."""
     status = getattr(error, "exit", None)  # of the daemon, or of a signal
+    kind = getattr(error, "kind", type(error).__name__)
     return {
         "code": error.code,
-        "kind": error.kind if isinstance(error, DaemonError) else type(error).__name__,
+        "kind": kind,
         "message": error.message,
         "why": list(error.why),
         "fix": list(error.fix),
@@ -172,10 +171,11 @@ def _fail(flags: Flags, error: P2pllmError, status: int | None = None) -> int:
     if status is not None:
         card["exit"] = status
     if flags.json:
-        kind = {"event": "error"} if flags.long else {}
+        event: dict[str, object] = {"event": "error"} if flags.long else {}
+        if flags.long and "job" in error.details:
+            event["job"] = error.details["job"]
         schema = "p2pllm.event/1" if flags.long else "p2pllm.error/1"
-        job = {"job": error.details["job"]} if flags.long and "job" in error.details else {}
-        click.echo(json.dumps({"schema": schema, **kind, **job, "error": card}))
+        Session(flags).emit({**event, "error": card}, schema)
     else:
         lines = [error.message] if status else render.error_lines(card)
         click.echo("\n".join(lines), err=True)

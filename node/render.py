@@ -64,7 +64,7 @@ def _cell(cell: Cell) -> str:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return f"{cell:.3g}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.5g}" if isinstance(cell, float) else str(cell)
 
 
 def _is_number(cell: str) -> bool:

@@ -9,6 +9,7 @@ from node.client import Document
 from node.commands.follow import absolute, run_job
 from node.commands.models import model_rows
 from node.commands.session import Session, verb, verbs
+from p2pllm.errors import LocalError
 
 EMBEDDED = "smollm2"
 
@@ -28,6 +29,8 @@ def import_(
     """
     named = source == EMBEDDED or not (Path(source).expanduser().exists() or "/" in source)
     path = source if named else absolute([source])[0]
+    if not named and not Path(path).exists():
+        raise LocalError("E0402", f"no file or directory {path}", fix=["check the path"])
     body = {"kind": "import", "source": path, "name": name, "lang": lang, "licence": licence}
     run_job(session, body, _imported)
 

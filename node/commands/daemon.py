@@ -59,6 +59,7 @@ def up(
         session.home, {"--listen": listen, "--bootstrap": bootstrap, "--follow": follow}, quota
     )
     if not detach:
+        session.say("the node stays in the foreground: Ctrl-C stops it")
         sys.stdout.flush()
         os.chdir(PACKAGES)
         os.execv(command[0], command)
@@ -116,11 +117,16 @@ def _start(session: Session, client: Client, command: list[str]) -> Document:
 def _died(status: int, log: Path, began: int) -> LocalError:
     """Why it ended, in its own words if it left any."""
     last = _tail(log, began)
-    said = [match for line in last if (match := _ERROR.match(line))]
-    code, message = (
-        said[-1].groups() if said else ("E0101", f"the daemon ended with status {status}")
-    )
-    return LocalError(code, message, why=last, fix=["p2pllm doctor", f"less {log}"])
+    said = [index for index, line in enumerate(last) if _ERROR.match(line)]
+    match = _ERROR.match(last[said[-1]]) if said else None
+    if match is None:
+        fix = ["p2pllm doctor", f"less {log}"]
+        return LocalError("E0101", f"the daemon ended with status {status}", why=last, fix=fix)
+    words = {
+        label: [line[8:] for line in last[said[-1] :] if line.startswith(f"  {label}   ")]
+        for label in ("why", "fix")
+    }
+    return LocalError(match[1], match[2], why=words["why"], fix=[*words["fix"], f"less {log}"])
 
 
 def _tail(log: Path, began: int) -> list[str]:

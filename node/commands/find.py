@@ -26,6 +26,8 @@ SEARCH_S = 60.0  # a search waits for slow peers of the DHT; the daemon's own li
 def search(ctx: click.Context, /, session: Session, base: str | None, **filters: object) -> None:
     """Find models in the swarm; every record is verified here.
 
+    SIZE is what the model takes with its base, FETCH without it. GAIN is how much lower its
+    publisher measured the loss than its base's, in nats a token: a claim, until you measure it.
     Ends with status 4 where nothing matches.
     """
     client = session.client(SEARCH_S)

@@ -27,6 +27,8 @@ Events = queue.SimpleQueue[Document | P2pllmError]
 class StoppedError(LocalError):
     """A signal ended us, and we cancelled the job."""
 
+    kind = "LocalError"  # what it is called where it is read
+
     def __init__(self, job: str, signal: BaseException) -> None:
         word = "interrupted" if isinstance(signal, KeyboardInterrupt) else "terminated"
         fix = ["give the command again: what was done is kept"]

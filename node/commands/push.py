@@ -93,6 +93,7 @@ def _folder_card(client: Client, folder: Path, body: Document) -> Document:
         "files": files,
         "lora": None,
         "report": None,
+        "parents": [],
     }
 
 
@@ -123,6 +124,7 @@ def _model_card(model: Document, body: Document) -> Document:
         "files": files,
         "lora": model.get("lora"),
         "report": model.get("report"),
+        "parents": model.get("parents") or [],
     }
 
 
@@ -133,6 +135,7 @@ def disclosure(public: Document) -> list[str]:
         "name": public["name"],
         "kind": public["kind"],
         "base": public["base"],
+        "made from": ", ".join(str(parent) for parent in public["parents"]),
         "licence": public["licence"],
         "published by": f"{public['peer_id']} (this node, with its network addresses)",
         "description": public["description"],
@@ -174,7 +177,7 @@ def _ask(session: Session, public: Document) -> None:
 
 def _pushed(result: Document) -> Sequence[str]:
     told = result.get("announced_to") or 0
-    state = [f"advertised in the DHT, announced to {told} peers"]
+    state = [f"advertised in the DHT, announced to {told} peer{'s' * (told != 1)}"]
     if result.get("later"):
         state = [f"not announced yet: {render.clean(result['later'])}; it will be, by itself"]
     hints = [f"next: {render.clean(hint)}" for hint in result.get("hint") or []]

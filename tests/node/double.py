@@ -142,9 +142,10 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 @contextmanager
-def open_double(socket: Path) -> Iterator[Double]:
-    """Answer on `socket` for the length of the block."""
+def open_double(socket: Path, **status: object) -> Iterator[Double]:
+    """Answer on `socket` for the length of the block; `status` differs so from the sample."""
     double = Double()
+    double.answers["GET", "status"] = (200, {**sample("status"), **status})
     handler = type("Handler", (_Handler,), {"double": double})
     socket.parent.mkdir(parents=True, exist_ok=True)
     server = _Server(str(socket), handler)

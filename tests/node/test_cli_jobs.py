@@ -167,7 +167,9 @@ def test_a_signal_cancels_the_job_waits_for_its_end_and_has_its_status(
         assert child.wait(PATIENCE_S) == status
     assert daemon.cancelled.is_set()
     assert [line["event"] for line in rest] == ["error"]
+    assert_shape(rest[0], "event-error")
     assert rest[0]["error"]["code"] == "E1001"
+    assert rest[0]["error"]["kind"] == "LocalError"
     assert rest[0]["error"]["exit"] == status
     assert rest[0]["job"] == "j1"
 

@@ -1,6 +1,10 @@
 """Each verb asks the daemon the right thing and says the answer, as JSON or for people."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +18,7 @@ from tests.node.shapes import assert_shape
 
 REF = "en/medical/abstracts"
 BASE = "en/smollm2-135m"
+ROOT = Path(__file__).parent.parent.parent
 PEER = "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
 
 
@@ -129,6 +134,8 @@ def test_status_is_five_lines_and_what_is_wrong(daemon: Double, ask: Ask) -> Non
     assert lines[2].endswith("no answer in 5 s")
     assert lines[3] == "store    1.8 GB of 21.5 GB quota · 61.2 GB free on disk"
     assert lines[4:6] == ["models   1 base, 2 adapters", "jobs     1 running"]
+    daemon.answers["GET", "status"] = (200, {**sample("status"), "refused": {"E0602": 2}})
+    assert "refused  E0602 x2" in ask("status")[1].splitlines()
     assert lines[-1] == "warning  [E0304] another node uses this key"
 
 
@@ -169,7 +176,12 @@ def test_names_of_peers_cannot_steer_the_terminal(daemon: Double, ask: Ask) -> N
 
 def test_show_tells_files_report_and_lora(daemon: Double, ask: Ask) -> None:
     out = ask("show", REF)[1]
-    for part in ("rank 8, alpha 16.0, on k_proj", "adapter_model.safetensors", "base loss", "3.41"):
+    for part in (
+        "rank 8, alpha 16.0, on k_proj",
+        "adapter_model.safetensors",
+        "base loss",
+        "3.412",
+    ):
         assert part in out
 
 
@@ -180,10 +192,9 @@ def test_base_import_sends_the_embedded_name_or_an_absolute_path(
     (tmp_path / "smollm2").mkdir()
     ask("base", "import", "smollm2", "--lang", "en")
     ask("base", "import", "./smollm2")
-    ask("base", "import", "nowhere/model.gguf")
+    assert ask("base", "import", "nowhere/model.gguf")[2].startswith("error[E0402]")
     sources = [body["source"] for body in daemon.bodies("POST", "jobs")]
-    missing = str(tmp_path / "nowhere" / "model.gguf")
-    assert sources == ["smollm2", str(tmp_path / "smollm2"), missing]
+    assert sources == ["smollm2", str(tmp_path / "smollm2")]
     assert daemon.bodies("POST", "jobs")[0] == {"kind": "import", "source": "smollm2", "lang": "en"}
 
 
@@ -254,7 +265,7 @@ def test_rm_goes_on_after_one_that_is_not_here(daemon: Double, ask: Ask) -> None
 
 def test_the_greeting_says_what_to_try(home: Path, daemon: Double, ask: Ask) -> None:
     status, out, err = ask()
-    assert (status, len(out.splitlines())) == (0, 9)
+    assert (status, len(out.splitlines())) == (0, 8)
     assert "try next" in err
     daemon.answers["GET", "status"] = (200, {**sample("status"), "models": {"bases": 0}})
     assert "p2pllm base import smollm2" in ask()[2]
@@ -272,6 +283,41 @@ def test_every_verb_has_help(ask: Ask, verb: str) -> None:
     status, out, _ = ask(verb, "--help")
     assert status == 0
     assert f"Usage: p2pllm {verb}" in out
+
+
+def complete(home: Path, words: str) -> list[str]:
+    """What a bash with our completion would be offered after these words."""
+    environment = {**os.environ, "_P2PLLM_COMPLETE": "bash_complete", "COMP_WORDS": words}
+    environment |= {"COMP_CWORD": str(len(words.split(" ")) - 1), "P2PLLM_HOME": str(home)}
+    code = "import sys; from node.cli import main; sys.exit(main([]))"
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.split()]
+
+
+def test_verbs_options_and_names_of_local_models_are_completed(home: Path, daemon: Double) -> None:
+    assert complete(home, "p2pllm st") == ["status", "store"]
+    assert complete(home, "p2pllm store g") == ["gc"]
+    assert complete(home, "p2pllm push --li") == ["--licence"]
+    assert complete(home, "p2pllm status --js") == ["--json"]
+    assert complete(home, "p2pllm show en/") == ["en/medical/abstracts", "en/smollm2-135m"]
+    assert complete(home, "p2pllm tune --base en/s") == ["en/smollm2-135m"]
+
+
+def test_names_are_not_completed_without_a_daemon(home: Path) -> None:
+    assert complete(home, "p2pllm show en/") == []
+
+
+def test_status_watch_writes_again_until_interrupted(home: Path, daemon: Double) -> None:
+    argv = [sys.executable, "-m", "node.cli", "status", "--watch", "--json", "--home", str(home)]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for _ in range(2):
+            assert_shape(json.loads(child.stdout.readline()), "status")
+        child.send_signal(signal.SIGINT)
+        child.stdout.read()
+        assert child.wait(30) == 130
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
