@@ -77,7 +77,7 @@ def test_a_quota_below_what_is_there_refuses_more_and_deletes_nothing(tmp_path: 
 
 
 @pytest.mark.parametrize("call", ["pwrite", "posix_fallocate", "fsync", "rename", "open"])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_told_and_leaves_nothing_behind(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
