@@ -56,9 +56,8 @@ def import_base(job: ImportJob, say: Say) -> ImportReport:
     if source.suffix.lower() == ".gguf":
         _from_gguf(source, making, job.max_memory_bytes, say)
     else:
-        directory = source if source.is_dir() else source.parent
         files = _weights_of(source) if source.is_dir() else [source]
-        _from_directory(directory, files, making, say)
+        _from_directory(files, making, job.max_memory_bytes, say)
     say(Progress(stage="prove", message="loading what was written"))
     architecture = _prove(making, job.max_memory_bytes)
     for path in making.iterdir():
@@ -140,22 +139,26 @@ def _require_memory(source: Path, allowed: int) -> None:
     # No common quantisation takes less than four bits a number. Only if that bound would refuse
     # is it worth the seconds that counting takes.
     most = source.stat().st_size * 2
-    if memory.import_bytes(most, from_gguf=True) <= memory.bound(allowed):
+    if memory.import_bytes(most) <= memory.bound(allowed):
         return
     try:
         params = sum(int(tensor.n_elements) for tensor in GGUFReader(source).tensors)
     except _GGUF_FAULTS as bad:
         raise base_files.refused(f"{source.name}: {str(bad)[:300]}") from bad
-    memory.require(memory.import_bytes(params, from_gguf=True), allowed, "importing GGUF")
+    memory.require(memory.import_bytes(params), allowed, "importing GGUF")
 
 
-def _from_directory(directory: Path, files: Sequence[Path], out_dir: Path, say: Say) -> None:
+def _from_directory(files: Sequence[Path], out_dir: Path, allowed: int, say: Say) -> None:
+    directory = files[0].parent
     base_files.read_config(directory)
     headers = {path.name: weights.read_header(path) for path in files}
     dtypes = {tensor.dtype for header in headers.values() for tensor in header.values()}
     if not dtypes <= weights.FLOATS:
         odd = min(dtypes - weights.FLOATS)
         raise base_files.refused(f"its weights hold {odd}, and only plain floats are taken")
+    if not dtypes <= _KEPT:
+        params = sum(weights.parameters(header.values()) for header in headers.values())
+        memory.require(memory.import_bytes(params), allowed, "rounding the base")
     for number, path in enumerate(files):
         say(Progress(stage="weights", message=path.name, done=number, total=len(files)))
         name = path.name if len(files) > 1 else _WEIGHTS

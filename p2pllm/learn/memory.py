@@ -33,9 +33,9 @@ class Training(msgspec.Struct, frozen=True):
     seq: int
 
 
-def import_bytes(params: int, from_gguf: bool) -> int:
-    """The peak of an import: fp32 and bf16 side by side from GGUF, else the loaded check."""
-    return runtime_bytes() + _LOADED + params * (6 if from_gguf else 4)
+def import_bytes(params: int) -> int:
+    """The peak of rounding a base to bfloat16: float32 and the result side by side."""
+    return runtime_bytes() + _LOADED + params * 6
 
 
 def evaluation_bytes(shape: Shape, item: int) -> int:
