@@ -74,11 +74,25 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in VERBS.items()])
 
 
+def _version_option() -> click.Option:
+    def tell(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+        if asked and not ctx.resilient_parsing:
+            from node.commands.meta import our_version
+
+            click.echo(our_version())
+            ctx.exit()
+
+    line = "The version alone."
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=tell, help=line
+    )
+
+
 @click.group(
     cls=LazyGroup,
     name="p2pllm",
     invoke_without_command=True,
-    params=[*global_options()],
+    params=[*global_options(), _version_option()],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.pass_context

@@ -18,7 +18,9 @@ from p2pllm.errors import LocalError
 def demo(ctx: click.Context, args: tuple[str, ...]) -> int:
     """See it all work, on this machine alone."""
     flags = ctx.find_object(Flags)
-    argv = [*(["--json"] if flags and flags.json and "--json" not in args else []), *args]
+    assert flags is not None
+    argv = [*(["--json"] if flags.json and "--json" not in args else []), *args]
+    flags.json = flags.long = "--json" in argv  # should it fail, its error is an event too
     status = import_module("node.demo").main(argv)
     ctx.exit(status if isinstance(status, int) else 0)
     return 0
@@ -71,21 +73,22 @@ def our_version() -> str:
 
 
 @verb(name="help")
-@click.argument("topic", required=False)
+@click.argument("topic", nargs=-1)
 @click.pass_context
-def help_(ctx: click.Context, session: Session, topic: str | None) -> None:
+def help_(ctx: click.Context, session: Session, topic: tuple[str, ...]) -> None:
     """Explain an error CODE such as E0702, or a verb."""
-    root = ctx.find_root()
-    assert isinstance(root.command, click.Group)
-    if topic is None:
-        session.write([root.get_help()])
+    context = ctx.find_root()
+    for word in topic:
+        command = context.command
+        inner = command.get_command(context, word) if isinstance(command, click.Group) else None
+        if inner is None:
+            _explain(session, " ".join(topic))
+            return
+        context = inner.make_context(word, [], parent=context, resilient_parsing=True)
+    if topic == ("demo",):  # it reads its own arguments
+        import_module("node.demo").main(["--help"])
         return
-    command = root.command.get_command(root, topic)
-    if command is not None:
-        with command.make_context(topic, [], parent=root, resilient_parsing=True) as inner:
-            session.write([command.get_help(inner)])
-        return
-    _explain(session, topic)
+    session.write([context.get_help()])
 
 
 def _explain(session: Session, topic: str) -> None:

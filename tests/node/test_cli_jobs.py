@@ -274,6 +274,17 @@ def test_a_terminal_has_a_moving_line_that_is_gone_at_the_end(home: Path, daemon
     assert terminal.shown.rpartition("\r")[2] == "\n" or " \r✓ en/" in terminal.shown
 
 
+@pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False), ("no", False)])
+def test_colours_are_for_terminals_and_no_color_is_obeyed(
+    home: Path, monkeypatch: pytest.MonkeyPatch, value: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", value)
+    terminal = Terminal(command(home, "doctor", "clock"))
+    assert terminal.end() == 0
+    assert ("\x1b[32m✓" in terminal.shown) is coloured
+    assert "✓ clock" in terminal.shown or coloured
+
+
 def test_push_without_a_terminal_needs_yes(
     home: Path, daemon: Double, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -275,7 +276,27 @@ def test_help_explains_verbs_and_codes(ask: Ask) -> None:
     assert "--licence" in ask("help", "push")[1]
     assert ask("help", "e0707")[1].startswith("E0707 no-licence:")
     assert ask("help")[1].startswith("Usage: p2pllm")
+    assert "Usage: p2pllm store gc" in ask("help", "store", "gc")[1]
     assert ask("help", "E9999")[0] == 2
+    assert ask("help", "store", "nosuch")[0] == 2
+
+
+def test_the_demo_is_given_its_own_arguments(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+
+    def stand_in(argv: list[str]) -> int:
+        given.append(argv)
+        return 6
+
+    monkeypatch.setitem(sys.modules, "node.demo", SimpleNamespace(main=stand_in))
+    assert ask("demo", "--keep", "DIR", "--json")[0] == 6
+    assert ask("--json", "demo", "-q")[0] == 6
+    ask("help", "demo")
+    assert given == [["--keep", "DIR", "--json"], ["--json", "-q"], ["--help"]]
+
+
+def test_the_version_is_one_word(ask: Ask) -> None:
+    assert ask("--version")[:2] == (0, ask("version", "-q")[1])
 
 
 @pytest.mark.parametrize("verb", [name for name in VERBS if name != "demo"])
