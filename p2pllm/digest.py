@@ -4,7 +4,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,23 +66,18 @@ def digest(source: int, size: int, sink: Sink, progress: Progress) -> Digest:
 
     Raises LocalError E0204 if the file is not of that size, as when it changes meanwhile.
     """
-    whole, sha, chunks, done = blake3(), hashlib.sha256(), bytearray(), 0
-    buffer, spare = memoryview(bytearray(CHUNK_BYTES)), memoryview(bytearray(CHUNK_BYTES))
-    # SHA-256 is the slowest part, so it has its own thread, and reads one buffer behind.
-    with ThreadPoolExecutor(1) as beside:
-        behind = beside.submit(sha.update, b"")
-        while done < size:
-            piece = buffer[: read_at(source, buffer[: size - done], done)]
-            if len(piece) < min(CHUNK_BYTES, size - done):
-                raise _changed(size)
-            behind.result()
-            behind = beside.submit(sha.update, piece)
-            sink(piece, done)
-            whole.update(piece)
-            chunks += blake3(piece).digest()
-            done += len(piece)
-            buffer, spare = spare, buffer
-            progress(done)
+    whole, sha, chunks = blake3(), hashlib.sha256(), bytearray()
+    buffer, done = memoryview(bytearray(CHUNK_BYTES)), 0
+    while done < size:
+        piece = buffer[: read_at(source, buffer[: size - done], done)]
+        if len(piece) < min(CHUNK_BYTES, size - done):
+            raise _changed(size)
+        sink(piece, done)
+        whole.update(piece)
+        sha.update(piece)
+        chunks += blake3(piece).digest()
+        done += len(piece)
+        progress(done)
     if os.pread(source, 1, size):
         raise _changed(size)
     return Digest(size, ContentId(whole.hexdigest()), sha.hexdigest(), bytes(chunks))
