@@ -28,8 +28,8 @@ from p2pllm.ids import ContentId, content_id
 from p2pllm.keep import Keep
 from p2pllm.manifest import MAX_MANIFEST_BYTES
 from p2pllm.partial import Map, Partial, empty_map, footprint, open_partial, read_map
-from p2pllm.shelf import Shelf
 from p2pllm.space import Promise, Space
+from p2pllm.store_blobs import Blobs
 from p2pllm.store_layout import Layout
 
 
@@ -68,7 +68,7 @@ class Store:
             self._promises: dict[ContentId, Promise] = {  # one for each partial blob
                 left.blob: self._space.adopt(footprint(left.size)) for left in self._files.sweep()
             }
-            self._shelf = Shelf(self._files, self._space, self._lock)
+            self._blobs = Blobs(self._files, self._space, self._lock)
         except BaseException:
             os.close(self._owner)
             raise
@@ -82,7 +82,7 @@ class Store:
         with self._lock:
             owner, self._owner = self._owner, -1
             if owner >= 0:
-                self._shelf.index.close()
+                self._blobs.index.close()
                 os.close(owner)
 
     # What is here
@@ -90,15 +90,15 @@ class Store:
     def has(self, blob: ContentId) -> bool:
         """Is this blob here, whole? If so, an open `hold` keeps it."""
         self._keep.note(blob)  # first, so that no collection comes between the answer and its use
-        return self._shelf.is_here(blob)
+        return self._blobs.is_here(blob)
 
     def path(self, blob: ContentId) -> Path:
         """The read-only file of a blob; Unavailable E0401 if it is not here."""
-        return self._shelf.path(blob)
+        return self._blobs.path(blob)
 
     def size(self, blob: ContentId) -> int:
         """Bytes of a blob; Unavailable E0401 if it is not here."""
-        return self._shelf.path(blob).stat().st_size
+        return self._blobs.path(blob).stat().st_size
 
     def read(self, blob: ContentId, max_bytes: int) -> bytes:
         """The bytes of a small blob, checked against its name.
@@ -106,7 +106,7 @@ class Store:
         Raises Unavailable E0401 if it is not here or its file is damaged (which is then set
         aside), PeerError E0603 if it is larger than `max_bytes`.
         """
-        return self._shelf.read(blob, max_bytes)
+        return self._blobs.read(blob, max_bytes)
 
     def usage(self) -> Usage:
         """How full the store is now."""
@@ -116,7 +116,7 @@ class Store:
                 reserved_bytes=self._space.promised,
                 quota_bytes=self._space.quota,
                 free_bytes=self._space.free_on_disk(),
-                blobs=self._shelf.index.totals()[0],
+                blobs=self._blobs.index.totals()[0],
                 partials=len(self._promises),
                 pinned=len(self._keep.pins()),
             )
@@ -140,13 +140,13 @@ class Store:
         """
         tell = progress or _ignore
         with opened(source) as (fd, size):
-            if self._shelf.index.holds_size(size):
+            if self._blobs.index.holds_size(size):
                 found = digest(fd, size, _ignore, tell)
                 if self._noted_here(found.blake3):
                     return _stored(found, self.put_bytes(found.chunk_hashes))
             room = size + chunk_count(size) * CHUNK_HASH_BYTES
             with self._space.promise(room, source.name) as promise:
-                with self._shelf.temporary(size, source.name) as (copy, path):
+                with self._blobs.temporary(size, source.name) as (copy, path):
                     found = digest(fd, size, bind(write_at, copy), tell)
                     os.fsync(copy)
                     chunks = self._write(found.chunk_hashes, promise)
@@ -213,7 +213,7 @@ class Store:
             self.path(blob)
             if blob in self._keep.pins():
                 raise LocalError("E0712", f"blob {blob} is pinned", fix=["unpin it first"])
-            self._shelf.delete(blob)
+            self._blobs.delete(blob)
 
     def gc(self, roots: Iterable[ContentId], dry_run: bool) -> list[tuple[ContentId, int]]:
         """Delete what no root, pin or hold reaches; each blob with the bytes it gave back.
@@ -223,38 +223,38 @@ class Store:
         """
         with self._lock:
             keep = self._keep.spared(roots, self._read_if_small)
-            blobs = [(blob, size) for blob, size in self._shelf.index.all() if blob not in keep]
+            blobs = [(blob, size) for blob, size in self._blobs.index.all() if blob not in keep]
             partials = [
                 (blob, promise.left)
                 for blob, promise in self._promises.items()
-                if blob not in self._open and (blob not in keep or self._shelf.is_here(blob))
+                if blob not in self._open and (blob not in keep or self._blobs.is_here(blob))
             ]
-            damaged = self._shelf.damaged()
+            damaged = self._blobs.damaged()
             if not dry_run:
                 for blob, _ in blobs:
-                    self._shelf.delete(blob)
+                    self._blobs.delete(blob)
                 for blob, _ in partials:
                     self._drop_partial(blob)
                 for blob, size in damaged:
-                    self._shelf.delete_damaged(blob, size)
+                    self._blobs.delete_damaged(blob, size)
             return blobs + partials + damaged
 
     # Looking after it
 
     def verify(self, progress: Progress | None = None) -> list[ContentId]:
         """Read every blob; those that no longer have their name are set aside and returned."""
-        return self._shelf.verify(progress or _ignore)
+        return self._blobs.verify(progress or _ignore)
 
     def rebuild(self) -> None:
         """Make the index and the count of used bytes anew from the files."""
-        self._shelf.rebuild()
+        self._blobs.rebuild()
 
     # Inside
 
     def _write(self, data: bytes, promise: Promise) -> ContentId:
         blob = content_id(data)
         if not self._noted_here(blob):
-            with self._shelf.temporary(len(data), f"blob {blob}") as (fd, path):
+            with self._blobs.temporary(len(data), f"blob {blob}") as (fd, path):
                 write_at(fd, memoryview(data), 0)
                 os.fsync(fd)
                 self._place(path, blob, len(data), promise)
@@ -262,7 +262,7 @@ class Store:
 
     def _place(self, file: Path, blob: ContentId, size: int, promise: Promise) -> None:
         self._keep.note(blob)  # first, so that no collection comes between
-        self._shelf.place(file, blob, size, promise)
+        self._blobs.place(file, blob, size, promise)
 
     def _place_partial(self, blob: ContentId, size: int, data: Path) -> None:
         self._place(data, blob, size, self._promises[blob])
@@ -287,7 +287,7 @@ class Store:
             return self.has(blob)
 
     def _read_if_small(self, blob: ContentId) -> bytes:
-        small = self._shelf.is_here(blob) and self.size(blob) <= MAX_MANIFEST_BYTES
+        small = self._blobs.is_here(blob) and self.size(blob) <= MAX_MANIFEST_BYTES
         return self.path(blob).read_bytes() if small else b""
 
 

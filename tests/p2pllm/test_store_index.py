@@ -125,9 +125,9 @@ def test_an_index_that_is_ahead_of_the_files_after_a_crash_is_not_believed(tmp_p
     with closing(Store(tmp_path / "a", QUOTA)) as store:
         store.put_bytes(b"here")
     with closing(Store(tmp_path / "a", QUOTA)) as store:
-        store._shelf.index.add(named("not come yet"), 100)
+        store._blobs.index.add(named("not come yet"), 100)
         shutil.copytree(tmp_path / "a", tmp_path / "b")
-        store._shelf.index.drop(named("not come yet"))
+        store._blobs.index.drop(named("not come yet"))
     with closing(Store(tmp_path / "b", QUOTA)) as store:
         assert (store.usage().blobs, store.usage().used_bytes) == (1, 4)
 
@@ -135,7 +135,7 @@ def test_an_index_that_is_ahead_of_the_files_after_a_crash_is_not_believed(tmp_p
 def test_an_index_that_fails_refuses_the_blob_and_is_made_anew(tmp_path: Path) -> None:
     with closing(Store(tmp_path, QUOTA)) as store:
         kept = store.put_bytes(b"kept")
-        store._shelf.index._db.execute("DROP TABLE blobs")
+        store._blobs.index._db.execute("DROP TABLE blobs")
         refused("E0306", lambda: store.put_bytes(b"not kept"))
         assert bytes_on_disk(tmp_path) == 4
     with closing(Store(tmp_path, QUOTA)) as store:

@@ -16,8 +16,8 @@ from p2pllm.store_index import Index
 from p2pllm.store_layout import Layout
 
 
-class Shelf:
-    """Blobs of one store. `lock` is the store's; whoever changes anything holds it."""
+class Blobs:
+    """The blobs of one store. `lock` is the store's; whoever changes anything holds it."""
 
     def __init__(self, files: Layout, space: Space, lock: threading.RLock) -> None:
         self._files, self._space, self._lock = files, space, lock
