@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from p2pllm import weights
-from p2pllm.adapter_config import CONFIG_FILE, MAX_CONFIG_BYTES, Config, parse_config, unsupported
+from p2pllm.adapter_config import (
+    CONFIG_FILE,
+    MAX_CONFIG_BYTES,
+    Config,
+    bad_config,
+    parse_config,
+    unsupported,
+    write_config,
+)
 from p2pllm.errors import PeerError, Unavailable
 from p2pllm.manifest import Lora
 from p2pllm.weights import Tensor
@@ -27,6 +35,8 @@ _EMBEDDINGS = frozenset({"embed_tokens", "wte", "wpe", "word_embeddings", "embed
 def inspect(adapter_dir: Path, base_dir: Path) -> Lora:
     """What an adapter is, its config and tensor headers proved to fit the base's headers.
 
+    The directory is as `push` leaves it: two files, the config in its one form.
+
     Raises PeerError E0606, E0608 (the file), E0703, E0704 (names, shapes), E0705 (empty), E0706
     (another kind) or E0709 (config), Unavailable E0402 (no adapter there).
     """
@@ -34,10 +44,17 @@ def inspect(adapter_dir: Path, base_dir: Path) -> Lora:
     if not path.is_file():
         raise Unavailable("E0402", f"no {CONFIG_FILE} in {adapter_dir}")
     with path.open("rb") as file:
-        config = parse_config(file.read(MAX_CONFIG_BYTES + 1))
+        raw = file.read(MAX_CONFIG_BYTES + 1)
+    config = parse_config(raw)
+    if write_config(config) != raw:
+        raise bad_config("it is not in its one form", fix="push the adapter, which rewrites it")
     if not (adapter_dir / WEIGHTS_FILE).is_file():
         weights.weight_files(adapter_dir)  # E0606 if there is a pickle instead
         raise Unavailable("E0402", f"no {WEIGHTS_FILE} in {adapter_dir}")
+    more = {path.name for path in adapter_dir.iterdir() if path.is_file()}
+    more -= {CONFIG_FILE, WEIGHTS_FILE}
+    if more:
+        raise bad_config(f"beside it stands {min(more)[:80]!r}, which is no part of an adapter")
     tensors = weights.read_header(adapter_dir / WEIGHTS_FILE)
     return fit(config, tensors, weights.read_directory(base_dir))
 

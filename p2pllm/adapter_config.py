@@ -95,7 +95,7 @@ def parse_config(raw: bytes) -> Config:
     try:
         plain = model_json.read_object(raw, MAX_CONFIG_BYTES)
     except ValueError as bad:
-        raise _bad_config(str(bad)) from bad
+        raise bad_config(str(bad)) from bad
     if plain.get("peft_type") != "LORA":
         unsupported(f"peft_type is {_short(plain.get('peft_type'))}, only LORA is taken")
     if plain.get("task_type") not in ("CAUSAL_LM", None):
@@ -104,9 +104,9 @@ def parse_config(raw: bytes) -> Config:
         _check_field(name, value)
     rank, alpha = plain.get("r"), plain.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= 1024:
-        raise _bad_config(f"r is {_short(rank)}, wanted 1 to 1024")
+        raise bad_config(f"r is {_short(rank)}, wanted 1 to 1024")
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha <= 65536:
-        raise _bad_config(f"lora_alpha is {_short(alpha)}, wanted more than 0, at most 65536")
+        raise bad_config(f"lora_alpha is {_short(alpha)}, wanted more than 0, at most 65536")
     return Config(rank=rank, alpha=float(alpha), targets=_targets(plain.get("target_modules")))
 
 
@@ -152,19 +152,19 @@ def _check_field(name: str, value: object) -> None:
             unsupported(f"init_lora_weights is {_short(value)}, which changes the base")
     elif name == "auto_mapping":
         if not off:
-            raise _bad_config("auto_mapping names code to load")
+            raise bad_config("auto_mapping names code to load")
     elif name not in _IGNORED and name not in _READ and not off:
         # A later PEFT may know more fields. One that is off asks for nothing.
-        raise _bad_config(f"the field {name[:60]!r} is not known here and is not off")
+        raise bad_config(f"the field {name[:60]!r} is not known here and is not off")
 
 
 def _targets(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         unsupported("target_modules is a pattern; name the modules in a list")
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_TARGETS:
-        raise _bad_config(f"target_modules is no list of 1 to {MAX_TARGETS} names")
+        raise bad_config(f"target_modules is no list of 1 to {MAX_TARGETS} names")
     if not all(isinstance(name, str) and _TARGET.fullmatch(name) for name in value):
-        raise _bad_config("target_modules holds something that is no module name")
+        raise bad_config("target_modules holds something that is no module name")
     return tuple(sorted(set(value)))
 
 
@@ -173,12 +173,9 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _bad_config(why: str) -> PeerError:
-    return PeerError(
-        "E0709",
-        f"{CONFIG_FILE} is refused: {why}",
-        fix=["save the adapter again with PEFT"],
-    )
+def bad_config(why: str, fix: str = "save the adapter again with PEFT") -> PeerError:
+    """The error for a config that is malformed or says what it may not."""
+    return PeerError("E0709", f"{CONFIG_FILE} is refused: {why}", fix=[fix])
 
 
 def unsupported(why: str) -> NoReturn:

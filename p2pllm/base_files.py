@@ -9,12 +9,12 @@ out, so that importing the same model twice, or on two machines, gives the same 
 from pathlib import Path
 from typing import Any
 
-from p2pllm import model_json
+from p2pllm import model_json, weights
 from p2pllm.errors import PeerError
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
-REQUIRED = (CONFIG_FILE, TOKENIZER_FILE)
+INDEX_FILE = "model.safetensors.index.json"
 # What a base may have beside its weights. Everything else in a directory stays behind.
 JSON_FILES = (
     CONFIG_FILE,
@@ -25,6 +25,7 @@ JSON_FILES = (
 MAX_JSON_BYTES = 4 * 1024**2
 MAX_TOKENIZER_BYTES = 64 * 1024**2  # 262,144 tokens take 33 MB
 MAX_TEXT_BYTES = 1024**2
+MAX_INDEX_BYTES = 32 * 1024**2  # as a header: every tensor once
 # Files that are taken as they are, with the most bytes each may have.
 COPIED = {
     TOKENIZER_FILE: MAX_TOKENIZER_BYTES,
@@ -33,6 +34,7 @@ COPIED = {
     "LICENSE.txt": MAX_TEXT_BYTES,
 }
 
+_IMPORT = "import the base with p2pllm, which writes it so"
 _CODE = frozenset({"auto_map", "custom_pipelines", "trust_remote_code"})
 _TRACES = frozenset(
     {
@@ -62,6 +64,50 @@ def read_config(base_dir: Path) -> dict[str, Any]:
     raise refused(
         f"it has no {TOKENIZER_FILE}", "save the tokenizer with transformers' AutoTokenizer"
     )
+
+
+def inspect(base_dir: Path) -> str:
+    """The architecture of a base whose files are as an import leaves them; else E0711.
+
+    Only known files, JSON in its one form, an index of exactly the weights that are there, and
+    headers that hold (E0606, E0608).
+    """
+    config = read_config(base_dir)
+    for path in sorted(base_dir.iterdir()):
+        if path.name in JSON_FILES:
+            if path.read_bytes() != model_json.write_object(read_json(base_dir, path.name)):
+                raise refused(f"{path.name} is not in its one form", _IMPORT)
+        elif path.name in COPIED:
+            check_size(path)
+        elif path.suffix != ".safetensors" and path.name != INDEX_FILE:
+            raise refused(f"{path.name[:80]} is no part of a base", _IMPORT)
+    weights.read_directory(base_dir)
+    check_index(base_dir)
+    return architecture(config)
+
+
+def check_index(base_dir: Path) -> None:
+    """Return if an index, if there is one, names exactly the weights files that are there."""
+    # A loader opens the files of an index by their names: they must be those that were judged.
+    path = base_dir / INDEX_FILE
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        raw = file.read(MAX_INDEX_BYTES + 1)
+    try:
+        named = model_json.read_object(raw, MAX_INDEX_BYTES).get("weight_map")
+    except ValueError as bad:
+        raise refused(f"{INDEX_FILE}: {bad}") from bad
+    files = {path.name for path in weights.weight_files(base_dir)}
+    if not isinstance(named, dict) or {str(name) for name in named.values()} != files:
+        raise refused(f"{INDEX_FILE} does not name exactly the files that are there")
+
+
+def check_size(path: Path) -> None:
+    """Return if a file that is kept as it is has no more bytes than it may; else E0711."""
+    size = path.stat().st_size
+    if size > COPIED[path.name]:
+        raise refused(f"{path.name} has {size} bytes, at most {COPIED[path.name]}")
 
 
 def read_json(base_dir: Path, name: str) -> dict[str, Any]:

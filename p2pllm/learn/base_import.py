@@ -164,18 +164,17 @@ def _from_directory(files: Sequence[Path], out_dir: Path, allowed: int, say: Say
         name = path.name if len(files) > 1 else _WEIGHTS
         _copy_weights(path, headers[path.name], out_dir / name)
     if len(files) > 1:
-        (out_dir / model.INDEX_FILE).write_bytes(_index(headers))
+        (out_dir / base_files.INDEX_FILE).write_bytes(_index(headers))
     dtype = "float16" if dtypes == {"F16"} else "bfloat16"
     for name in base_files.JSON_FILES:
         if (directory / name).is_file():
             plain = base_files.read_json(directory, name)
             extra = {"dtype": dtype} if name == base_files.CONFIG_FILE else {}
             (out_dir / name).write_bytes(model_json.write_object(plain | extra))
-    for name, most in base_files.COPIED.items():
+    for name in base_files.COPIED:
         path = directory / name
         if path.is_file():
-            if path.stat().st_size > most:
-                raise base_files.refused(f"{name} has {path.stat().st_size} bytes, at most {most}")
+            base_files.check_size(path)
             shutil.copyfile(path, out_dir / name)
 
 
@@ -211,4 +210,4 @@ def _prove(out_dir: Path, allowed: int) -> str:
         logits = network(input_ids=torch.arange(min(8, shape.vocabulary))[None]).logits
     if not torch.isfinite(logits).all():
         raise PeerError("E0609", "the base answers NaN or infinite numbers")
-    return base_files.architecture(base_files.read_config(out_dir))
+    return base_files.inspect(out_dir)

@@ -23,6 +23,7 @@ def check(job: CheckJob, say: Callable[[Progress], None]) -> CheckReport:
     started = time.monotonic()
     base_dir, adapter_dir = Path(job.base_dir), Path(job.adapter_dir)
     say(Progress(stage="inspect", message="comparing names and shapes"))
+    base_files.inspect(base_dir)
     lora = adapter.inspect(adapter_dir, base_dir)
     if job.model:
         say(Progress(stage="hash", message="hashing the base"))
@@ -57,7 +58,6 @@ def check(job: CheckJob, say: Callable[[Progress], None]) -> CheckReport:
 
 def hash_base(base_dir: Path) -> ContentId:
     """The model id of the base's files: what an adapter's manifest names."""
-    base_files.read_config(base_dir)  # E0711 if a file that counts is not there
     paths = [base_dir / name for name in MODEL_FILES] + weights.weight_files(base_dir)
     return model_id_of({path.name: blake3().update_mmap(path).hexdigest() for path in paths})
 

@@ -11,13 +11,12 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from p2pllm import adapter, base_files, model_json, weights
+from p2pllm import adapter, base_files, weights
 from p2pllm.errors import PeerError
 from p2pllm.learn.memory import Shape
 from p2pllm.manifest import Lora
 
 Network = PreTrainedModel | PeftModel
-INDEX_FILE = "model.safetensors.index.json"
 
 
 def compute_dtype() -> torch.dtype:
@@ -70,7 +69,7 @@ def shape_of(base_dir: Path, config: Any) -> Shape:
 
 def load_base(base_dir: Path, config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """A base, every tensor of its files used and none missing; PeerError E0711 otherwise."""
-    _check_index(base_dir)
+    base_files.check_index(base_dir)
     for name in base_files.JSON_FILES:  # transformers reads these too
         if (base_dir / name).is_file():
             base_files.read_json(base_dir, name)
@@ -101,8 +100,7 @@ def load_base(base_dir: Path, config: Any, dtype: torch.dtype) -> PreTrainedMode
 def load_tokenizer(base_dir: Path) -> Tokenizer:
     """The base's tokenizer, neither truncating nor padding."""
     path = base_dir / base_files.TOKENIZER_FILE
-    if path.stat().st_size > base_files.MAX_TOKENIZER_BYTES:
-        raise base_files.refused(f"{path.name} has {path.stat().st_size} bytes")
+    base_files.check_size(path)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as bad:
@@ -147,18 +145,3 @@ def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
     """The adapter's tensors by the names they have in a file."""
     tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(model)
     return tensors
-
-
-def _check_index(base_dir: Path) -> None:
-    # A file of the index is opened by its name: it must be one of those just judged.
-    files = {path.name for path in weights.weight_files(base_dir)}
-    path = base_dir / INDEX_FILE
-    if not path.is_file():
-        return
-    try:
-        index = model_json.read_object(path.read_bytes(), base_files.MAX_TOKENIZER_BYTES)
-    except ValueError as bad:
-        raise base_files.refused(f"{INDEX_FILE}: {bad}") from bad
-    named = index.get("weight_map")
-    if not isinstance(named, dict) or set(named.values()) != files:
-        raise base_files.refused(f"{INDEX_FILE} does not name exactly the files that are there")

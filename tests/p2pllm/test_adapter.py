@@ -333,7 +333,8 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
         (tmp_path / name).mkdir()
     save(tmp_path / "base" / "model.safetensors", base())
     save(tmp_path / "adapter" / "adapter_model.safetensors", tensors())
-    (tmp_path / "adapter" / "adapter_config.json").write_bytes(raw())
+    config, _settings = adapter_config.canonical_config(raw())
+    (tmp_path / "adapter" / "adapter_config.json").write_bytes(config)
     return tmp_path / "adapter", tmp_path / "base"
 
 
@@ -348,6 +349,20 @@ def test_a_missing_file_is_named(places: tuple[Path, Path], name: str) -> None:
     with pytest.raises((PeerError, Unavailable)) as caught:
         adapter.inspect(*places)
     assert caught.value.code in ("E0402", "E0606")
+
+
+def test_a_config_must_be_in_its_one_form(places: tuple[Path, Path]) -> None:
+    (places[0] / "adapter_config.json").write_bytes(raw())
+    with pytest.raises(PeerError, match="one form") as caught:
+        adapter.inspect(*places)
+    assert caught.value.code == "E0709"
+
+
+def test_another_file_is_no_part_of_an_adapter(places: tuple[Path, Path]) -> None:
+    (places[0] / "run.py").touch()
+    with pytest.raises(PeerError, match=r"run\.py") as caught:
+        adapter.inspect(*places)
+    assert caught.value.code == "E0709"
 
 
 def test_a_pickle_beside_the_config_is_refused(places: tuple[Path, Path]) -> None:

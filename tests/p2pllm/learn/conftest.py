@@ -22,13 +22,21 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save_base(tmp_path_factory.mktemp("base"), tiny.llama())
+def foreign_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base as transformers saves it."""
+    return tiny.save_base(tmp_path_factory.mktemp("foreign"), tiny.llama())
+
+
+@pytest.fixture(scope="session")
+def base_dir(foreign_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same base as an import leaves it."""
+    return tiny.imported(foreign_base, tmp_path_factory.mktemp("base") / "base")
 
 
 @pytest.fixture
 def adapter_dir(tmp_path: Path) -> Path:
-    return tiny.save_adapter(tmp_path / "foreign")
+    """An adapter that PEFT made, as a push leaves it."""
+    return tiny.cleaned(tiny.save_adapter(tmp_path / "foreign"), tmp_path / "adapter")
 
 
 @pytest.fixture(scope="session")

@@ -44,9 +44,9 @@ def edit(base: Path, name: str = "config.json", **changes: object) -> None:
 
 
 @pytest.fixture
-def source(base_dir: Path, tmp_path: Path) -> Path:
+def source(foreign_base: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "source"
-    shutil.copytree(base_dir, copy)
+    shutil.copytree(foreign_base, copy)
     return copy
 
 

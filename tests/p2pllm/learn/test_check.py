@@ -70,7 +70,8 @@ def test_tensors_of_another_shape_are_refused(base_dir: Path, adapter_dir: Path)
 
 
 def test_a_base_of_another_size_is_refused(adapter_dir: Path, tmp_path: Path) -> None:
-    wide = tiny.save_base(tmp_path / "wide", tiny.llama(hidden_size=64))
+    foreign = tiny.save_base(tmp_path / "foreign-base", tiny.llama(hidden_size=64))
+    wide = tiny.imported(foreign, tmp_path / "wide")
     assert refusal(wide, adapter_dir) == "E0704"
 
 
@@ -130,6 +131,20 @@ def test_a_config_of_another_kind_is_refused(base_dir: Path, adapter_dir: Path) 
 def test_a_config_that_names_code_is_refused(base_dir: Path, adapter_dir: Path) -> None:
     tiny.edit_config(adapter_dir, auto_mapping={"parent_library": "evil"})
     assert refusal(base_dir, adapter_dir) == "E0709"
+
+
+def test_a_config_that_is_not_in_its_one_form_is_refused(base_dir: Path, adapter_dir: Path) -> None:
+    tiny.edit_config(adapter_dir, revision="main")
+    assert refusal(base_dir, adapter_dir) == "E0709"
+
+
+def test_a_stowaway_beside_an_adapter_is_refused(base_dir: Path, adapter_dir: Path) -> None:
+    (adapter_dir / "sitecustomize.py").write_text("")
+    assert refusal(base_dir, adapter_dir) == "E0709"
+
+
+def test_a_base_that_no_import_made_is_refused(foreign_base: Path, adapter_dir: Path) -> None:
+    assert refusal(foreign_base, adapter_dir) == "E0711"
 
 
 def test_every_field_that_peft_writes_is_known(adapter_dir: Path) -> None:

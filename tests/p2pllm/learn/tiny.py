@@ -1,16 +1,22 @@
 """Tiny models made here: a tokenizer trained on made-up text, random Llamas, adapters from PEFT.
 
-Nothing of p2pllm is used to make them: they are what people bring from elsewhere.
+Nothing of p2pllm is used to make them: they are what people bring from elsewhere. `imported` and
+`cleaned` then do what importing a base and pushing an adapter do.
 """
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from p2pllm.adapter_config import canonical_config
+from p2pllm.jobs import ImportJob
+from p2pllm.learn.base_import import import_base
 
 WORDS = ["fever", "cell", "dose", "liver", "trial", "of", "the", "in", "was", "with", "patients"]
 HIDDEN = 32
@@ -84,6 +90,19 @@ def save_adapter(directory: Path, seed: int = 1, **changes: object) -> Path:
             torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(directory)
     return directory
+
+
+def imported(source: Path, out_dir: Path) -> Path:
+    import_base(ImportJob(source=str(source), out_dir=str(out_dir)), lambda event: None)
+    return out_dir
+
+
+def cleaned(foreign: Path, out_dir: Path) -> Path:
+    out_dir.mkdir()
+    shutil.copy(foreign / "adapter_model.safetensors", out_dir)
+    config, _settings = canonical_config((foreign / "adapter_config.json").read_bytes())
+    (out_dir / "adapter_config.json").write_bytes(config)
+    return out_dir
 
 
 def edit_config(adapter_dir: Path, **changes: object) -> None:
