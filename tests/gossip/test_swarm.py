@@ -69,7 +69,7 @@ def test_an_accepted_message_reaches_a_node_two_hops_away_from_its_relayer() -> 
     async def test(folder: Path) -> None:
         async with Line(folder) as (left, middle, right):
             await left.swarm.publish(TOPIC, b"A one")
-            await until(lambda: right.heard)
+            await until(lambda: right.heard and middle.heard)
             assert right.data == [b"A one"] == middle.data
             assert middle.heard[0].relayer == left.id
             assert right.heard[0].relayer == middle.id
@@ -83,9 +83,9 @@ def test_a_rejected_message_is_not_relayed_and_lowers_its_senders_score() -> Non
         async with Line(folder) as (left, middle, right):
             await left.swarm.publish(TOPIC, b"R bad")
             await left.swarm.publish(TOPIC, b"A good")
-            await until(lambda: right.heard)
+            await until(lambda: right.heard and middle.heard)
+            await until(lambda: middle.swarm.counters()["reject"] == 1)
             assert right.data == [b"A good"] == middle.data
-            assert middle.swarm.counters()["reject"] == 1
             assert middle.swarm.score(left.id) == pytest.approx(-standing.REJECTED, abs=0.5)
             assert middle.swarm.score(right.id) == 0
             assert right.swarm.score(middle.id) == 0
@@ -98,9 +98,9 @@ def test_an_ignored_message_is_not_relayed_and_costs_nothing() -> None:
         async with Line(folder) as (left, middle, right):
             await left.swarm.publish(TOPIC, b"I late")
             await left.swarm.publish(TOPIC, b"A good")
-            await until(lambda: right.heard)
+            await until(lambda: right.heard and middle.heard)
+            await until(lambda: middle.swarm.counters()["ignore"] == 1)
             assert right.data == [b"A good"] == middle.data
-            assert middle.swarm.counters()["ignore"] == 1
             assert middle.swarm.score(left.id) == 0
 
     run(test)
@@ -119,9 +119,9 @@ def test_a_message_is_judged_once_however_often_it_comes() -> None:
                 await left.swarm.publish(TOPIC, b"again")
             await left.swarm.publish(TOPIC, b"last")
             await until(lambda: len(right.heard) == 2)
+            await until(lambda: middle.swarm.counters()["duplicate"] == 2)
             assert judged == [b"again", b"last"]
-            assert middle.swarm.counters()["duplicate"] == 2
-            assert right.data == [b"again", b"last"]
+            assert set(right.data) == {b"again", b"last"}
 
     run(test)
 
@@ -157,10 +157,10 @@ def test_real_announcements_forged_replayed_or_too_long_go_no_further() -> None:
         async with Line(folder, validate) as (left, middle, right):
             for data in (good, forged, again, long, other):
                 await left.swarm.publish(TOPIC, data)
-            await until(lambda: len(right.heard) == 2)
-            assert right.data == middle.data == [good, other]
-            counters = middle.swarm.counters()
-            assert (counters["reject"], counters["ignore"]) == (2, 1)
+            await until(lambda: len(right.heard) == len(middle.heard) == 2)
+            assert set(right.data) == set(middle.data) == {good, other}
+            await until(lambda: middle.swarm.counters()["reject"] == 2)
+            await until(lambda: middle.swarm.counters()["ignore"] == 1)
             assert middle.swarm.score(left.id) == pytest.approx(-20, abs=0.5)
 
     run(test)
@@ -282,8 +282,10 @@ def test_no_bytes_end_the_swarm(monkeypatch: pytest.MonkeyPatch) -> None:
                     broken[rng.randrange(len(broken))] = rng.randrange(256)
                 async with await raw.endpoint.open_stream(node.id, PROTOCOL) as stream:
                     await stream.send_all(framed(bytes(broken)))
-            await raw.speak(node, rpc_of(b"still here"))
-            await until(lambda: b"still here" in node.data)
+            with trio.fail_after(20):
+                while b"still here" not in node.data:  # a stream of before may come in later yet
+                    await raw.speak(node, rpc_of(b"still here"))
+                    await trio.sleep(0.1)
             assert node.swarm.counters()["malformed"] > 10
 
     run(test)
@@ -469,8 +471,8 @@ def test_a_validate_that_fails_lets_nothing_through_and_ends_nothing() -> None:
             for data in (b"bug", b"peer", b"fine"):
                 await left.swarm.publish(TOPIC, data)
             await until(lambda: right.data == [b"fine"])
-            counters = middle.swarm.counters()
-            assert (counters["ignore"], counters["reject"]) == (1, 1)
+            await until(lambda: middle.swarm.counters()["ignore"] == 1)
+            await until(lambda: middle.swarm.counters()["reject"] == 1)
 
     run(test)
 
@@ -481,9 +483,8 @@ def test_what_nobody_takes_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatc
         async with open_node(folder / "n") as node, open_raw(folder / "x", node) as raw:
             await raw.speak(node, rpc_of(b"1", b"2", b"3"))
             await until(lambda: node.swarm.counters()["accept"] == 3)
-            counters = node.swarm.counters()
-            assert counters["dropped"] >= 2
-            assert len(node.heard) + counters["dropped"] == 3
+            assert node.swarm.counters()["dropped"] >= 2
+            await until(lambda: len(node.heard) + node.swarm.counters()["dropped"] == 3)
 
     run(test)
 
