@@ -36,6 +36,7 @@ class Dht:
     def __init__(self, outbox: trio.MemorySendChannel[bytes], pid: int) -> None:
         self.pid = pid
         self.fault: Unavailable | None = None  # why the process is gone
+        self.levels: dict[tuple[str, str], int] = {}  # (key, sub-key) of ours -> level it is on
         self._outbox = outbox
         self._number = READY
         self._slots: dict[int, _Slot] = {}

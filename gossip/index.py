@@ -19,12 +19,13 @@ from gossip.validator import MAX_DEPTH, children, shard_key, shard_path
 from p2pllm import advert
 from p2pllm.advert import Advert, Presence, Provider, Record
 from p2pllm.errors import PeerError, Unavailable
-from p2pllm.ids import ContentId, NodeId
+from p2pllm.ids import ContentId, NodeId, content_id
 from p2pllm.keys import Identity
 from p2pllm.query import Query, keys_for, matches
 
 MAX_READS = 1024  # keys one search reads: four full levels of one key's tree hold 70,000 adverts
 MAX_PROVIDERS = 64  # a fetch uses a few; more of a popular model are left where they are
+RENEW_S = 20 * 60.0  # a publisher renews at least so often, or records below full keys are lost
 TOMBSTONE_S = 1.0  # a withdrawal outlives what it withdraws
 _BREATH = 64  # records verified, 10 ms, before other tasks have a turn
 
@@ -44,20 +45,11 @@ async def publish(dht: Dht, identity: Identity, record: Record, now: float) -> N
     Raises Unavailable E0904 if it could not be put under every key.
     """
     assert now < record.expires_at
-    value, left = advert.seal(identity, record), advert.keys_of(record)
-    path = shard_path(advert.subkey_of(record))
-    for depth in range(MAX_DEPTH + 1):
-        entries = [Entry(key=shard_key(key, path[:depth]), value=value) for key in left]
-        stored = await dht.put(entries)
-        left = [key for key, ok in zip(left, stored, strict=True) if not ok]
-        if not left:
-            return
-    raise Unavailable(
-        "E0904",
-        f"no node would keep a record under {len(left)} of its keys",
-        why=[f"first of them: {left[0]}", "the keys are full, or this machine's clock is off"],
-        fix=["check the clock; it is tried again by itself"],
-    )
+    value, subkey = advert.seal(identity, record), advert.subkey_of(record)
+    starts = {
+        key: first_level(dht.levels.get((key, subkey), 0), value) for key in advert.keys_of(record)
+    }
+    await _put(dht, value, subkey, starts)
 
 
 async def withdraw(dht: Dht, identity: Identity, record: Advert | Provider, now: float) -> None:
@@ -66,7 +58,41 @@ async def withdraw(dht: Dht, identity: Identity, record: Advert | Provider, now:
     tombstone = msgspec.structs.replace(
         record, withdrawn=True, issued_at=now, expires_at=expires_at
     )
-    await publish(dht, identity, tombstone, now)
+    # From the top: wherever the record stands, no search may meet it before its tombstone.
+    starts = dict.fromkeys(advert.keys_of(record), 0)
+    await _put(dht, advert.seal(identity, tombstone), advert.subkey_of(record), starts)
+
+
+def first_level(last: int, value: bytes) -> int:
+    """Where a renewal begins, if level `last` took the record before: above it, seldom far above.
+
+    Were every renewal to begin at the top, the nodes there would be asked by all publishers. Each
+    level further up is tried by one renewal in sixteen, by chance that the record's hash decides.
+    """
+    zeros = next((at for at, digit in enumerate(content_id(value)) if digit != "0"), 0)
+    return max(0, last - 1 - zeros)
+
+
+async def _put(dht: Dht, value: bytes, subkey: str, starts: dict[str, int]) -> None:
+    """Put a record under each key, at the first level from its start on that takes it."""
+    path, left = shard_path(subkey), list(starts)
+    for level in range(MAX_DEPTH + 1):
+        keys = [key for key in left if starts[key] <= level]
+        if not keys:
+            continue
+        entries = [Entry(key=shard_key(key, path[:level]), value=value) for key in keys]
+        stored = await dht.put(entries)
+        for key, ok in zip(keys, stored, strict=True):
+            if ok:
+                dht.levels[key, subkey] = level
+                left.remove(key)
+    if left:
+        raise Unavailable(
+            "E0904",
+            f"no node would keep a record under {len(left)} of its keys",
+            why=[f"first of them: {left[0]}", "the keys are full, or this machine's clock is off"],
+            fix=["check the clock; it is tried again by itself"],
+        )
 
 
 async def find(dht: Dht, query: Query, now: float) -> Found:

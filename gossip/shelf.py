@@ -1,8 +1,8 @@
 """The records a node keeps for others, within bounds and until they end. No I/O, no clock.
 
 Of two records under one sub-key the one that ends later stays. A key that is full refuses records
-under new sub-keys, and remembers until when such a record would have lived: for so long, readers
-are told to look one level of shards below as well.
+under new sub-keys and remembers it: for as long as such a record would have lived, and MARK_S more,
+readers are told to look one level of shards below as well. docs/specs/dht.md says why so long.
 """
 
 import heapq
@@ -12,12 +12,13 @@ from typing import Annotated
 import msgspec
 
 from gossip.validator import Proof, Validator, is_alive
-from p2pllm.advert import MAX_RECORD_BYTES
+from p2pllm.advert import MAX_RECORD_BYTES, MAX_TTL_S
 from p2pllm.errors import PeerError
 
 FULL = 256  # records a key: 264 KiB at most in an answer, so that eight keys fit a 4 MiB message
 MAX_RECORDS = 100_000  # in all: 100 MB at most, 50 MB as adverts are
 MAX_KEPT_BYTES = 300 * 1024
+MARK_S = MAX_TTL_S  # while records below climb one level at each renewal
 _MAX_REFUSED = 10_000  # keys whose refusals are remembered
 _SLACK = 1024
 
@@ -47,7 +48,7 @@ class Shelf:
         self._full = full
         self._max_records = max_records
         self._keys: dict[bytes, dict[str, _Item]] = {}
-        self._refused: dict[bytes, float] = {}  # key id -> until when refused records live
+        self._refused: dict[bytes, float] = {}  # key id -> until when readers are told
         self._ends: list[tuple[float, bytes, str]] = []  # a heap; '' as sub-key: of `_refused`
         self._count = 0
 
@@ -93,7 +94,7 @@ class Shelf:
         if old is not None and old.expires_at >= proof.expires_at:
             return True
         if old is None and (len(held) >= self._full or self._count >= self._max_records):
-            self._refuse(key, proof.expires_at)
+            self._refuse(key, proof.expires_at + MARK_S)
             return False
         self._count += old is None
         self._keys.setdefault(key, held)[proof.subkey] = _Item(value, proof.expires_at)

@@ -15,7 +15,8 @@ from p2pllm.advert import check_alive, keys_of, subkey_of, verify_record
 from p2pllm.errors import PeerError
 
 MAX_DEPTH = 4  # levels of shards below a key: 16**4 leaves
-_REMEMBERED = 10_000  # proofs, about 4 KiB each with their record and places
+ID_BYTES = 20  # of a key id: SHA-1
+_REMEMBERED = 10_000  # proofs, about 2 KiB each with their record
 
 
 def shard_path(subkey: str) -> str:
@@ -43,7 +44,14 @@ class Proof(msgspec.Struct, frozen=True):
 
     subkey: str
     expires_at: float
-    places: frozenset[bytes]  # ids of all keys and shards it may stand under
+    places: bytes  # ids of all keys and shards it may stand under, one after the other: 800 bytes
+
+    def belongs(self, at: bytes) -> bool:
+        """Whether it may stand at a key id."""
+        start = self.places.find(at)
+        while start > 0 and start % ID_BYTES:
+            start = self.places.find(at, start + 1)
+        return len(at) == ID_BYTES and start >= 0
 
 
 class Validator:
@@ -63,7 +71,7 @@ class Validator:
             proof = self._proofs[value] = _prove(value)
             if len(self._proofs) > _REMEMBERED:
                 self._proofs.popitem(last=False)
-        if at not in proof.places:
+        if not proof.belongs(at):
             raise PeerError("E0611", f"the record of {proof.subkey} under a key that is not its")
         return proof
 
@@ -81,7 +89,7 @@ def _prove(value: bytes) -> Proof:
     record = verify_record(value)
     subkey = subkey_of(record)
     path = shard_path(subkey)
-    places = frozenset(
+    places = b"".join(
         key_id(shard_key(key, path[:depth]))
         for key in keys_of(record)
         for depth in range(MAX_DEPTH + 1)

@@ -7,22 +7,23 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nacl.signing import SigningKey
 
 from gossip import index
 from gossip.dht import Dht
 from gossip.pipe import MAX_KEYS, Entry, Held
 from gossip.shelf import Shelf
 from gossip.validator import Validator, key_id
-from p2pllm import keys
 from p2pllm.advert import Advert, provider_key, seal
 from p2pllm.errors import Unavailable
 from p2pllm.ids import content_id
+from p2pllm.keys import Identity
 from p2pllm.names import Place
 from p2pllm.query import Query, matches
 from tests.gossip.records import MODEL, advert, presence, provider
 
 NOW = 1_800_000_000.0
-PEERS = [keys.generate() for _ in range(20)]
+PEERS = [Identity(SigningKey(bytes([n]) * 32)) for n in range(20)]  # the same in every run
 ALICE, BOB = PEERS[:2]
 
 
@@ -31,6 +32,7 @@ class MemoryDht(Dht):
 
     def __init__(self, *, full: int = 256, loss: float = 0.0, seed: int = 0) -> None:
         self.now = NOW
+        self.levels: dict[tuple[str, str], int] = {}
         self.rng, self.loss = random.Random(seed), loss
         self.validator = Validator()
         self.shelves = [Shelf(self.validator, full=full) for _ in range(5)]
@@ -109,6 +111,63 @@ def test_a_search_is_complete_and_exact_on_crowded_keys_and_forgetful_replicas(
                 each.manifest for each in adverts if matches(query, each)
             }
             assert found.complete
+
+    trio.run(main)
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**32), full=st.sampled_from([1, 2, 4]))
+def test_a_search_stays_complete_through_renewals_withdrawals_and_a_crowd_that_leaves(
+    seed: int, full: int
+) -> None:
+    async def main() -> None:
+        rng, dht = random.Random(seed), MemoryDht(full=full, loss=0.2, seed=seed)
+        numbers = list(range(25))
+        for _ in range(8):
+            dht.now += index.RENEW_S
+            live = [advert(PEERS[n % 20], n, dht.now) for n in numbers]
+            await publish_all(dht, live)
+            gone = {each.manifest for each in live if rng.random() < 0.3}
+            for each in live:
+                if each.manifest in gone and rng.random() < 0.5:  # the others just stop renewing
+                    signer = next(peer for peer in PEERS if peer.node == each.by)
+                    await index.withdraw(dht, signer, each, dht.now)
+                    numbers.remove(int(each.name.split("-")[1]))
+            dht.now += 3590 - index.RENEW_S
+            found = await index.find(dht, Query(lang="en", limit=1000), dht.now)
+            kept = {content_id(f"manifest {n}".encode()) for n in numbers}
+            assert {each.manifest for each in found.adverts} == kept
+            dht.now -= 3590 - index.RENEW_S
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("last", "zeros", "first"),
+    [(0, 0, 0), (0, 3, 0), (1, 0, 0), (3, 0, 2), (3, 1, 1), (3, 2, 0), (3, 9, 0), (4, 0, 3)],
+)
+def test_a_renewal_begins_one_level_up_and_one_more_for_each_zero_of_its_hash(
+    last: int, zeros: int, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "content_id", lambda _: "0" * zeros + "f" * (64 - zeros))
+    assert index.first_level(last, b"") == first
+
+
+def test_the_top_of_a_crowded_key_is_spared_by_those_who_renew() -> None:
+    async def main() -> None:
+        dht = MemoryDht(full=1)
+        tops = []
+
+        async def put(entries: Sequence[Entry]) -> list[bool]:
+            tops.extend(entry.key for entry in entries if entry.key.count("/") == 7)
+            return await MemoryDht.put(dht, entries)
+
+        dht.put = put  # type: ignore[method-assign]
+        await publish_all(dht, [advert(ALICE, n, NOW) for n in range(60)])
+        tops.clear()
+        dht.now += index.RENEW_S
+        await publish_all(dht, [advert(ALICE, n, dht.now) for n in range(60)])
+        assert len(tops) < 60 * 8 / 3
 
     trio.run(main)
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip.shelf import FULL, MAX_KEPT_BYTES, Kept, Shelf
+from gossip.shelf import FULL, MARK_S, MAX_KEPT_BYTES, Kept, Shelf
 from gossip.validator import Validator, key_id
 from p2pllm import codec, keys
 from p2pllm.advert import MAX_RECORD_BYTES, MAX_TTL_S, presence_key, provider_key, seal
@@ -71,12 +71,12 @@ def test_a_full_key_refuses_new_records_says_so_and_takes_renewals() -> None:
     assert len(kept.get(BUSY, NOW).records) == 3
 
 
-def test_a_key_tells_of_more_for_as_long_as_what_it_refused_would_live() -> None:
+def test_a_key_tells_of_more_while_what_it_refused_would_live_and_climb() -> None:
     kept = shelf(full=1)
     kept.keep([provided(0, NOW - 3000), provided(1)], NOW)  # ends at +600, and at +3600
     assert kept.get(BUSY, NOW + 599).more
-    assert kept.get(BUSY, NOW + 3599) == Kept(records=(), more=True)
-    assert kept.get(BUSY, NOW + 3600) == Kept()
+    assert kept.get(BUSY, NOW + 3599 + MARK_S) == Kept(records=(), more=True)
+    assert kept.get(BUSY, NOW + 3600 + MARK_S) == Kept()
 
 
 def test_a_full_node_refuses_records_under_any_key() -> None:

@@ -126,6 +126,14 @@ def test_a_record_lives_until_it_ends_and_no_longer_than_allowed(
     assert is_alive(Validator().prove(raw, key_id(index_keys(ADVERT)[0])), NOW) is alive
 
 
+def test_a_place_is_a_whole_id_and_not_a_piece_of_two() -> None:
+    proof = Validator().prove(RAW, key_id(index_keys(ADVERT)[0]))
+    assert not proof.belongs(proof.places[7:27])
+    assert not proof.belongs(b"")
+    assert not proof.belongs(proof.places[:40])
+    assert proof.belongs(proof.places[-20:])
+
+
 def test_what_was_proved_once_is_not_taken_for_something_else() -> None:
     validator, other = Validator(), seal(BOB, advert(BOB, now=NOW))
     first = validator.prove(RAW, key_id(keys_of(ADVERT)[0]))

@@ -16,6 +16,7 @@ from gossip.messages import (
     NewsList,
     Want,
 )
+from gossip.shelf import MAX_KEPT_BYTES, Kept
 from p2pllm import codec, heads, manifest, partial
 from p2pllm.advert import MAX_RECORD_BYTES, Advert, Presence, Provider
 from p2pllm.heads import Accepted, Head
@@ -182,4 +183,5 @@ VECTORS = (
     ),
     Vector("give.1.unknown", Give(status="unknown"), MAX_REQUEST_BYTES),
     Vector("partial.1", MAP, partial.MAX_MAP_BYTES),
+    Vector("kept.1", Kept(records=(b"signed", b"\x00\xff"), more=True), MAX_KEPT_BYTES),
 )
