@@ -11,7 +11,8 @@ from itertools import count
 import trio
 
 from gossip import bulk
-from gossip.download import Download, ask, open_exchange, read_answer, wait_a_turn
+from gossip.asking import ask, open_exchange, read_answer, wait_a_turn
+from gossip.download import Download
 from gossip.endpoint import Endpoint
 from gossip.framing import read_exactly
 from gossip.ledger import FetchEvent, FetchReport, Ledger

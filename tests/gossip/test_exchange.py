@@ -10,8 +10,8 @@ import msgspec
 import pytest
 import trio
 
+import gossip.asking
 import gossip.bulk
-import gossip.download
 import gossip.exchange
 from gossip.exchange import serve
 from gossip.fetch import fetch_blob, fetch_bytes, fetch_model
@@ -209,7 +209,7 @@ def test_who_may_have_what_is_asked_with_the_authenticated_peer() -> None:
 
 
 def test_busy_provider_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gossip.download, "BUSY_WAITS_S", (0.01,) * 3)
+    monkeypatch.setattr(gossip.asking, "BUSY_WAITS_S", (0.01,) * 3)
 
     async def check() -> None:
         async with open_nodes(2) as (us, peer):

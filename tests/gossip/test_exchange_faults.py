@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
+import gossip.asking
 import gossip.bulk
-import gossip.download
 import gossip.exchange
 from gossip.exchange import serve
 from gossip.fetch import fetch_blob, fetch_bytes, fetch_model
@@ -151,7 +151,7 @@ def test_refused_unknown_and_unreachable_are_told_apart() -> None:
 
 
 def test_silent_provider_meets_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gossip.download, "ANSWER_S", 0.3)
+    monkeypatch.setattr(gossip.asking, "ANSWER_S", 0.3)
 
     async def silent(_stream: trio.SocketStream, _want: Want) -> None:
         await trio.sleep_forever()
@@ -223,7 +223,7 @@ def test_endless_data_after_a_chunk_is_refused() -> None:
 
 
 def test_always_busy_provider_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gossip.download, "BUSY_WAITS_S", (0.01, 0.01))
+    monkeypatch.setattr(gossip.asking, "BUSY_WAITS_S", (0.01, 0.01))
 
     async def busy(stream: trio.SocketStream, _want: Want) -> None:
         await write_frame(stream, codec.encode(Give(status="busy")))
