@@ -163,11 +163,11 @@ def test_the_top_of_a_crowded_key_is_spared_by_those_who_renew() -> None:
             return await MemoryDht.put(dht, entries)
 
         dht.put = put  # type: ignore[method-assign]
-        await publish_all(dht, [advert(ALICE, n, NOW) for n in range(60)])
+        await publish_all(dht, [advert(ALICE, n, NOW) for n in range(200)])
         tops.clear()
         dht.now += index.RENEW_S
-        await publish_all(dht, [advert(ALICE, n, dht.now) for n in range(60)])
-        assert len(tops) < 60 * 8 / 3
+        await publish_all(dht, [advert(ALICE, n, dht.now) for n in range(200)])
+        assert len(tops) < 200 * 8 / 4
 
     trio.run(main)
 
