@@ -16,11 +16,12 @@ import msgspec
 from blake3 import blake3
 
 from p2pllm import codec
-from p2pllm.digest import CHUNK_HASH_BYTES, blake3_of, chunk_count, read_at
+from p2pllm.digest import CHUNK_HASH_BYTES, chunk_count, read_at
 from p2pllm.durable import allocate, full_disk_is_expected, replace_file, write_at
 from p2pllm.errors import LocalError, PeerError, Unavailable
 from p2pllm.ids import ContentId, ContentIdField, content_id
 from p2pllm.manifest import CHUNK_BYTES, MAX_FILE_BYTES
+from p2pllm.running_hash import RunningHash
 
 MAX_MAP_BYTES = 256 + MAX_FILE_BYTES // CHUNK_BYTES // 8  # tag, names, two ids, a bit a chunk
 _SAVE_EVERY = 64  # chunks: a power cut costs at most 64 MiB, and a fsync is amortized over as much
@@ -92,6 +93,7 @@ class Partial:
             files.data.chmod(0o600)
         with full_disk_is_expected(f"blob {self.id}"):
             self.fd = os.open(files.data, os.O_RDWR | os.O_CREAT, 0o600)
+        self._whole = RunningHash(self.fd)
 
     def missing(self) -> list[int]:
         """The chunks that are not here yet, in order."""
@@ -124,6 +126,7 @@ class Partial:
             with full_disk_is_expected(f"chunk {index} of {self.id}"):
                 write_at(self.fd, data, offset)
             due = self._mark(index)
+            self._whole.arrived(index, data, self._has)
         if due:
             self._save()
 
@@ -136,7 +139,7 @@ class Partial:
         with self._writing():
             if gone := len(self.missing()):
                 raise Unavailable("E0401", f"{gone} of {self.chunk_count} chunks of {self.id} lack")
-            found = blake3_of(self.fd, lambda _done: None)
+            found = self._whole.finish()
             if found == self.id:
                 with full_disk_is_expected(f"blob {self.id}"):
                     os.fsync(self.fd)
@@ -192,7 +195,7 @@ class Partial:
 
     def _has(self, index: int) -> bool:
         with self._state:
-            return bool(self._bits[index // 8] >> index % 8 & 1)
+            return index < self.chunk_count and bool(self._bits[index // 8] >> index % 8 & 1)
 
     def _mark(self, index: int) -> bool:
         with self._state:
