@@ -23,7 +23,7 @@ from p2pllm.ids import ContentId, NodeId, content_id
 from p2pllm.keys import Identity
 from p2pllm.query import Query, keys_for, matches
 
-MAX_READS = 1024  # keys one search reads: four full levels of one key's tree hold 70,000 adverts
+MAX_READS = 1024  # keys one search reads; three levels of one tree are 273 keys and 70,000 adverts
 MAX_PROVIDERS = 64  # a fetch uses a few; more of a popular model are left where they are
 RENEW_S = 20 * 60.0  # a publisher renews at least so often, or records below full keys are lost
 TOMBSTONE_S = 1.0  # a withdrawal outlives what it withdraws
