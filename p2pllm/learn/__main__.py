@@ -76,7 +76,8 @@ def _crash(fault: Exception) -> LocalError:
             why=[text.strip().splitlines()[0][:300]] if text.strip() else [],
             fix=["use a smaller batch, a shorter sequence or a smaller base, or free memory"],
         )
-    if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
+    full = isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left" in text:
         return LocalError("E0802", "the disk is full", why=[text], fix=["free disk space"])
     return LocalError(
         "E1002",

@@ -30,7 +30,6 @@ class Training(msgspec.Struct, frozen=True):
 
     trainable: int  # adapter parameters, in fp32
     tokens: int  # at once
-    seq: int
 
 
 def import_bytes(params: int) -> int:

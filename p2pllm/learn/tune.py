@@ -130,7 +130,7 @@ def _require_memory(job: TuneJob, config: object, dtype: torch.dtype) -> int:
     trainable = sum(job.rank * sum(size) for size in modules.values())
     rows = min(job.batch, max(1, memory.MICRO_TOKENS // job.seq))
     needed = memory.training_bytes(
-        shape, dtype.itemsize, memory.Training(trainable, rows * job.seq, job.seq)
+        shape, dtype.itemsize, memory.Training(trainable, rows * job.seq)
     )
     memory.require(needed, job.max_memory_bytes, "tuning")
     return needed

@@ -1,5 +1,6 @@
 """The child process: a job in, events out, and nothing left when it is told to end."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from p2pllm.jobs import (
     decode_event,
     encode_job,
 )
+from p2pllm.learn import __main__ as edge
 
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 60.0  # for a busy machine; each of these takes a few seconds
@@ -128,6 +130,20 @@ def test_a_key_press_ends_a_job_that_has_only_begun(
         assert process.wait(DEADLINE_S) == 10
     assert isinstance(last, Failed)
     assert last.code == "E1001"
+
+
+FAULTS: list[tuple[Exception, str]] = [
+    (MemoryError(), "E1003"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "E1003"),
+    (OSError(errno.ENOSPC, "No space left on device"), "E0802"),
+    (RuntimeError("I/O error: No space left on device (os error 28)"), "E0802"),
+    (ZeroDivisionError("division by zero"), "E1002"),
+]
+
+
+@pytest.mark.parametrize(("fault", "code"), FAULTS, ids=lambda value: repr(value)[:40])
+def test_a_fault_that_no_rule_foresees_is_sorted(fault: Exception, code: str) -> None:
+    assert edge._crash(fault).code == code
 
 
 def test_a_job_ends_with_its_parent(base_dir: Path, text: Path, tmp_path: Path) -> None:
