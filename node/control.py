@@ -4,11 +4,10 @@ Paths, requests and answers: docs/specs/control.md. Everything long is a job; th
 once. Whoever can open the socket is the owner of this node: its mode is 0600 in a 0700 folder.
 """
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import trio
 from hypercorn.config import Config as ServerConfig
 from hypercorn.trio import serve as serve_http
@@ -61,7 +60,8 @@ class Control:
                 document = await answer(self._services, self._jobs, body, query)
             except P2pllmError as error:
                 return _refusal(error)
-            return JSONResponse(document, 202 if "job" in document and method == "POST" else 200)
+            status = 202 if "job" in document and method == "POST" else 200
+            return Response(msgspec.json.encode(document), status, media_type="application/json")
 
         return Route(f"{PREFIX}{path}", handle, methods=[method])
 
@@ -76,9 +76,9 @@ class Control:
             job = query.get("job")
             if job:
                 self._jobs.show(job)
-                source = self._jobs.follow(job, after)
+                source = self._jobs.follow(job, after, PING_S)
             else:
-                source = self._services.events.follow(after)
+                source = self._services.events.follow(after, PING_S)
         except ValueError:
             return _refusal(LocalError("E0204", "after must be a number"))
         except P2pllmError as error:
@@ -86,26 +86,13 @@ class Control:
         return StreamingResponse(_stream(source), media_type="text/event-stream")
 
 
-async def _stream(source: AsyncIterator[Event]) -> AsyncIterator[str]:
+async def _stream(source: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
     """Server-sent events, and a ping where nothing happens."""
-    send, receive = trio.open_memory_channel[Event](16)
-
-    async def feed() -> None:
-        async with send, aclosing(source):  # type: ignore[type-var]
-            async for event in source:
-                await send.send(event)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(feed)
-        while True:
-            with trio.move_on_after(PING_S):
-                try:
-                    event = await receive.receive()
-                except trio.EndOfChannel:
-                    return
-                yield f"id: {event['seq']}\ndata: {json.dumps(event)}\n\n"
-                continue
-            yield ": ping\n\n"
+    async for event in source:
+        if event is None:
+            yield b": ping\n\n"
+        else:
+            yield b"id: %d\ndata: %b\n\n" % (event["seq"], msgspec.json.encode(event))
 
 
 async def _body(request: Request) -> bytes:

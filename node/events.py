@@ -40,12 +40,14 @@ class Events:
         if peer is not None and isinstance(error, PeerError) and self.on_refusal is not None:
             self.on_refusal(peer)
 
-    async def follow(self, after: int, job: str | None = None) -> AsyncIterator[Event]:
-        """Events numbered above `after`, as they come; only those of `job` if one is named."""
+    async def follow(self, after: int, beat_s: float) -> AsyncIterator[Event | None]:
+        """Events numbered above `after`, as they come; None after every quiet `beat_s`."""
         while True:
             more = self._more
             for entry in [e for e in self._events if e["seq"] > after]:
                 after = entry["seq"]
-                if job is None or entry.get("job") == job:
-                    yield entry
-            await more.wait()
+                yield entry
+            with trio.move_on_after(beat_s) as quiet:
+                await more.wait()
+            if quiet.cancelled_caught:
+                yield None

@@ -1,11 +1,11 @@
 """Long work of a node: start it, follow it, cancel it, remember how it ended."""
 
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import trio
 
 from node.events import Event, Events
@@ -81,7 +81,7 @@ class Jobs:
         )
         for row in self._library.jobs():
             if row["state"] in ("queued", "running"):
-                outcome = json.dumps({"error": error_card(stopped)})
+                outcome = msgspec.json.encode({"error": error_card(stopped)}).decode()
                 self._library.end_job(row["job"], "failed", self._clock(), outcome)
 
     def start(self, kind: str, work: Work) -> str:
@@ -136,7 +136,9 @@ class Jobs:
 
     def _end(self, job: Job, state: str, outcome: dict[str, Any]) -> None:
         job.state, job.outcome, job.finished_at = state, outcome, self._clock()
-        self._library.end_job(job.job, state, job.finished_at, json.dumps(outcome))
+        self._library.end_job(
+            job.job, state, job.finished_at, msgspec.json.encode(outcome).decode()
+        )
         event = "result" if state == "done" else "error"
         self._append(job, {"event": event, "job": job.job, **outcome})
         self._events.emit("job", job=job.job, kind=job.kind, state=state)
@@ -164,13 +166,13 @@ class Jobs:
         """The latest jobs, newest first."""
         cards = []
         for row in self._library.jobs():
-            outcome = json.loads(row["outcome"]) if row["outcome"] else {}
+            outcome = msgspec.json.decode(row["outcome"]) if row["outcome"] else {}
             known = {key: row[key] for key in ("job", "kind", "state", "started_at", "finished_at")}
             cards.append({**known, **outcome})
         return cards
 
-    async def follow(self, name: str, after: int = 0) -> AsyncIterator[Event]:
-        """A job's events from number `after` on, ending with its result or error."""
+    async def follow(self, name: str, after: int, beat_s: float) -> AsyncIterator[Event | None]:
+        """A job's events after number `after`, to its result or error; None where it is quiet."""
         job = self._find(name)
         while True:
             more = job.more
@@ -179,7 +181,10 @@ class Jobs:
                 yield entry
                 if entry["event"] in ("result", "error"):
                     return
-            await more.wait()
+            with trio.move_on_after(beat_s) as quiet:
+                await more.wait()
+            if quiet.cancelled_caught:
+                yield None
 
     def _find(self, name: str) -> Job:
         if name not in self._jobs:

@@ -1,10 +1,12 @@
 """Run one learn job in a child process: job in, progress out, report back; cancel is kill."""
 
+import os
 import signal
 import subprocess
 import sys
-from collections import deque
+import tempfile
 from collections.abc import AsyncIterator
+from typing import IO
 
 import trio
 
@@ -23,7 +25,8 @@ from p2pllm.jobs import (
 from p2pllm.jobs import Report as LearnReport
 
 GRACE_S = 2.0  # a cancelled child has this long to leave before it is killed
-LOG_LINES = 40  # of the child's standard error, kept for the message when it dies
+LOG_LINES = 12  # of the child's standard error, told when it dies
+LOG_BYTES = 8192
 
 
 class Learner:
@@ -43,18 +46,16 @@ class Learner:
 async def _run(job: Job, report: Report) -> LearnReport:
     threads = str(job.threads)
     environment = child_environment(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
-    child = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "p2pllm.learn"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
-    errors: deque[str] = deque(maxlen=LOG_LINES)
     outcome: Result | Failed | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_keep_last, child.stderr, errors)
+    with tempfile.TemporaryFile() as errors:
+        child = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "p2pllm.learn"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+        )
+        try:
             assert child.stdin is not None
             assert child.stdout is not None
             await child.stdin.send_all(encode_job(job))
@@ -64,13 +65,13 @@ async def _run(job: Job, report: Report) -> LearnReport:
                     _forward(event, report)
                 else:
                     outcome = event
-        await child.wait()
-    finally:
-        await _end(child)
+            await child.wait()
+        finally:
+            await _end(child)
+        if outcome is None:
+            raise _crash(child.returncode, _tail(errors))
     if isinstance(outcome, Failed):
         raise outcome.error()
-    if outcome is None:
-        raise _crash(child.returncode, list(errors))
     return outcome.report
 
 
@@ -93,10 +94,10 @@ async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
             raise LocalError("E1002", "a job wrote a line without end")
 
 
-async def _keep_last(stream: trio.abc.ReceiveStream | None, lines: deque[str]) -> None:
-    assert stream is not None
-    async for chunk in stream:
-        lines.extend(chunk.decode(errors="replace").splitlines())
+def _tail(errors: IO[bytes]) -> list[str]:
+    errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, errors.tell() - LOG_BYTES))
+    return errors.read().decode(errors="replace").splitlines()[-LOG_LINES:]
 
 
 async def _end(child: trio.Process) -> None:
@@ -118,4 +119,4 @@ def _crash(returncode: int | None, errors: list[str]) -> LocalError:
             "the job was killed, most likely because memory ran out",
             fix=["use a smaller --batch, --seq or --rank, or close other programs"],
         )
-    return LocalError("E1002", f"the job ended with status {returncode}", why=errors[-12:])
+    return LocalError("E1002", f"the job ended with status {returncode}", why=errors)

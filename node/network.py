@@ -26,6 +26,7 @@ from node.models import Models
 from node.offers import Offers
 from node.peers import ROUND_S, Peers
 from node.presence import Presences
+from p2pllm.advert import CLOCK_SLACK_S
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.names import Place, parse_place
@@ -221,7 +222,8 @@ class Network:
         except PeerError as broken:
             self._events.refuse(broken, peer=peer, topic=topic)
             return
-        if announce.expires_at > time.time():
+        now = time.time()
+        if announce.created_at - CLOCK_SLACK_S < now < announce.expires_at:
             self._rules.remember(announce)
             self._keep(announce, data, peer)
 

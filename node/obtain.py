@@ -125,18 +125,19 @@ async def _transfer(
     services: Services, manifest_id: ContentId, peers: list[NodeId], report: Report
 ) -> tuple[Manifest, FetchReport]:
     def on_event(event: FetchEvent) -> None:
-        report("fetch", **msgspec.structs.asdict(event))
+        if event.refused is not None:
+            # Only bytes that break a rule are the peer's fault; being away or busy is nobody's.
+            kind = PeerError if event.refused.code.startswith("E06") else Unavailable
+            fault = kind(event.refused.code, event.refused.reason)
+            services.events.refuse(fault, peer=event.refused.peer, manifest=manifest_id)
+        report("fetch", done=event.done, total=event.total, unit="bytes")
 
     endpoint, store = services.network.endpoint(), services.store
     try:
-        manifest, tally = await fetch_model(endpoint, store, manifest_id, peers, on_event)
+        return await fetch_model(endpoint, store, manifest_id, peers, on_event)
     except PeerError as broken:
         services.events.refuse(broken, manifest=manifest_id)
         raise
-    for refusal in tally.refused:
-        fault = PeerError(refusal.code, refusal.reason)
-        services.events.refuse(fault, peer=refusal.peer, manifest=manifest_id)
-    return manifest, tally
 
 
 async def _base(
