@@ -39,8 +39,11 @@ async def fetch_model(
     manifest: ContentId,
     providers: Sequence[NodeId],
     on_event: OnEvent,
+    judge: Callable[[Manifest], None] = lambda _manifest: None,
 ) -> tuple[Manifest, FetchReport]:
     """A model's manifest, verified, once it, its files and their chunk lists are in the store.
+
+    judge  sees the verified manifest before any file is asked for; what it raises ends the fetch
 
     The caller holds the store (`Store.hold`) until something names the model.
     Raises Unavailable E0906 when no provider is left, PeerError if the manifest is forged or lies
@@ -50,6 +53,7 @@ async def fetch_model(
     fetch = _Fetch(endpoint, store, providers, ledger)
     record = await fetch.small(manifest, MAX_MANIFEST_BYTES)
     opened = open_manifest(record)
+    judge(opened)
     ledger.expect(opened.size)
     for file in opened.files:
         await fetch.file(file)

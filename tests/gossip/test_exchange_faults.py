@@ -17,7 +17,7 @@ from gossip.messages import EXCHANGE_PROTOCOL, Give, Want
 from p2pllm import codec, keys
 from p2pllm.errors import LocalError, PeerError, Unavailable
 from p2pllm.ids import content_id
-from p2pllm.manifest import CHUNK_BYTES
+from p2pllm.manifest import CHUNK_BYTES, Manifest
 from p2pllm.store import Store
 from tests.gossip.exchange_nodes import (
     Answer,
@@ -296,6 +296,22 @@ def test_forged_manifest_is_refused_before_any_file() -> None:
             await serve(peer.endpoint, peer.store, everyone)
             with pytest.raises(PeerError):
                 await fetch_model(us.endpoint, us.store, content_id(forged), [peer.id], ignore)
+            assert us.store.usage().blobs == 0
+
+    trio.run(check)
+
+
+def test_manifest_the_caller_does_not_want_is_refused_before_any_file() -> None:
+    def refuse(seen: Manifest) -> None:
+        raise PeerError("E0610", f"{seen.name} is not what was advertised")
+
+    async def check() -> None:
+        async with open_nodes(2) as (us, peer):
+            _, record = model(peer.store, [b"data"])
+            await serve(peer.endpoint, peer.store, everyone)
+            wanted = content_id(record)
+            with pytest.raises(PeerError, match="tiny is not what was advertised"):
+                await fetch_model(us.endpoint, us.store, wanted, [peer.id], ignore, refuse)
             assert us.store.usage().blobs == 0
 
     trio.run(check)
