@@ -12,12 +12,12 @@ import trio
 from node.jobs import Report
 from node.learn_flows import NO_LICENCE, Described, base_for, card_of, find_base, keep_adapter
 from node.library import Held
+from node.proof import prove
 from node.requests import PushRequest
 from node.services import Services
 from p2pllm import adapter, weights
 from p2pllm.adapter_config import CONFIG_FILE, MAX_CONFIG_BYTES, canonical_config
 from p2pllm.errors import LocalError, P2pllmError, PeerError
-from p2pllm.jobs import CheckJob, CheckReport
 from p2pllm.manifest import Manifest
 from p2pllm.names import Place, parse_place, parse_ref
 
@@ -133,20 +133,6 @@ def _licence(licence: str) -> str:
             fix=["give --licence with an SPDX name, such as Apache-2.0"],
         )
     return licence
-
-
-async def prove(services: Services, folder: Path, base: Held, report: Report) -> CheckReport:
-    """Run the proof that an adapter fits its base; raises the code of the rule it breaks."""
-    await trio.to_thread.run_sync(adapter.inspect, folder, Path(base.folder))
-    job = CheckJob(
-        base_dir=base.folder,
-        adapter_dir=str(folder),
-        threads=services.config.learn.threads,
-        max_memory_bytes=services.memory_bytes,
-    )
-    done = await services.learner.run(job, report)
-    assert isinstance(done, CheckReport)
-    return done
 
 
 async def offer(services: Services, held: Held, report: Report) -> dict[str, Any]:

@@ -105,6 +105,7 @@ async def _main(config: Config, models: Models) -> None:
             events=events,
             pid=os.getpid(),
             started_at=time.time(),
+            transfers=trio.Lock(),
         )
         async with trio.open_nursery() as nursery:
             stop = nursery.cancel_scope.cancel

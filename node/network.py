@@ -25,6 +25,7 @@ from node.events import Events
 from node.models import Models
 from node.offers import Offers
 from node.peers import ROUND_S, Peers
+from node.ports import remember_ports, same_ports
 from node.presence import Presences
 from p2pllm.advert import CLOCK_SLACK_S
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
@@ -119,11 +120,12 @@ class Network:
 
     async def _live(self) -> None:
         config = self._config
-        key_file = config.home / "key"
-        async with open_endpoint(config.run, key_file, config.network.listen) as endpoint:
+        listen = same_ports(config.network.listen, self._models.library)
+        async with open_endpoint(config.run, config.home / "key", listen) as endpoint:
             await exchange.serve(endpoint, self._models.store, self._serves)
             await news.serve_news(endpoint, self.heard)
             self.addresses = await endpoint.addresses()
+            remember_ports(config.network.listen, self.addresses, self._models.library)
             self._events.emit("endpoint", addresses=self.addresses, pid=endpoint.pid)
             identity = self._models.identity
             async with open_swarm(endpoint, identity, self._validate, self._score) as swarm:

@@ -8,18 +8,18 @@ import msgspec
 import trio
 
 from gossip import index
-from gossip.fetch import fetch_model
+from gossip.fetch import fetch_bytes, fetch_model
 from gossip.ledger import FetchEvent, FetchReport
-from node.contribute import prove
 from node.jobs import Report
 from node.learn_flows import card_of
 from node.library import Held
+from node.proof import prove, prove_base
 from node.requests import PullRequest
 from node.services import Services
 from p2pllm.advert import Advert
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.ids import ContentId, NodeId, parse_content_id, parse_node_id
-from p2pllm.manifest import Manifest
+from p2pllm.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
 from p2pllm.names import Ref, parse_ref
 from p2pllm.query import Query
 
@@ -30,11 +30,14 @@ async def pull(services: Services, request: PullRequest, report: Report) -> dict
     report("find", message=str(ref))
     manifest_id, peers = await _locate(services, ref, request.from_)
     if request.dry_run:
-        return await _preview(services, manifest_id, peers)
-    held = services.library.get(manifest_id)
-    fetched: list[dict[str, Any]] = []
-    if held is None:
-        held, fetched = await _fetch(services, manifest_id, peers, ref, report)
+        return await _preview(services, manifest_id, peers, ref)
+    if services.transfers.locked():
+        report("waiting", message="another pull is running")
+    async with services.transfers:
+        held = services.library.get(manifest_id)
+        fetched: list[dict[str, Any]] = []
+        if held is None:
+            held, fetched = await _fetch(services, manifest_id, peers, ref, report)
     await _offer_too(services, held)
     card = card_of(held) | {"schema": "p2pllm.pull/1", "fetched": fetched}
     if request.dest:
@@ -89,24 +92,44 @@ def _choose(ref: Ref, adverts: list[Advert]) -> ContentId:
     return next(iter(manifests))
 
 
-async def _preview(services: Services, manifest: ContentId, peers: list[NodeId]) -> dict[str, Any]:
-    here = services.library.get(manifest) is not None
-    return {"schema": "p2pllm.pull/1", "manifest": manifest, "peers": peers, "here": here}
+async def _preview(
+    services: Services, manifest_id: ContentId, peers: list[NodeId], ref: Ref
+) -> dict[str, Any]:
+    manifest = await _described(services, manifest_id, peers, ref)
+    here = services.library.get(manifest_id) is not None
+    base_here = manifest.kind == "base" or services.library.base_of(manifest.model) is not None
+    size = {"download_bytes": manifest.size, "base_bytes": 0 if base_here else manifest.base_size}
+    known = {"manifest": manifest_id, "kind": manifest.kind, "licence": manifest.licence}
+    state = {"peers": peers, "here": here, "base_here": base_here}
+    return {"schema": "p2pllm.pull/1", "dry_run": True, **known, **size, **state}
+
+
+async def _described(
+    services: Services, manifest_id: ContentId, peers: list[NodeId], ref: Ref
+) -> Manifest:
+    """The manifest alone, judged before any of the bytes it names are fetched."""
+    if services.store.has(manifest_id):
+        manifest = services.models.manifest(manifest_id)
+    else:
+        endpoint = services.network.endpoint()
+        record = await fetch_bytes(endpoint, manifest_id, MAX_MANIFEST_BYTES, peers)
+        manifest = open_manifest(record)
+    _require(ref, manifest)
+    return manifest
 
 
 async def _fetch(
     services: Services, manifest_id: ContentId, peers: list[NodeId], ref: Ref, report: Report
 ) -> tuple[Held, list[dict[str, Any]]]:
-    models = services.models
-    async with models.coming_in():
+    async with services.models.coming_in():
+        await _described(services, manifest_id, peers, ref)
         manifest, tally = await _transfer(services, manifest_id, peers, report)
-        _require(ref, manifest)
         fetched = [_tally_card(manifest, tally)]
+        base = None
         if manifest.kind == "adapter":
-            base, tally_of_base = await _base(services, manifest, peers, report)
+            base, tally_of_base = await _base(services, manifest, report)
             fetched += tally_of_base
-            await _prove_pulled(services, manifest_id, manifest, base, report)
-        return await models.accept(manifest_id, manifest), fetched
+        return await _accept(services, manifest_id, manifest, base, report), fetched
 
 
 def _require(ref: Ref, manifest: Manifest) -> None:
@@ -141,7 +164,7 @@ async def _transfer(
 
 
 async def _base(
-    services: Services, manifest: Manifest, peers: list[NodeId], report: Report
+    services: Services, manifest: Manifest, report: Report
 ) -> tuple[Held, list[dict[str, Any]]]:
     """The base an adapter stands on: the one we hold, or fetched from who hands it out."""
     held = services.library.base_of(manifest.model)
@@ -161,7 +184,7 @@ async def _base(
     base, tally = await _transfer(services, base_id, holders, report)
     if base.kind != "base" or base.model != manifest.model or not base.consent:
         raise PeerError("E0702", f"{base_id} is not the base with model id {manifest.model}")
-    held = await services.models.accept(base_id, base)
+    held = await _accept(services, base_id, base, None, report)
     await _offer_too(services, held)
     return held, [_tally_card(base, tally)]
 
@@ -170,21 +193,27 @@ def _most_common(ids: list[ContentId]) -> ContentId:
     return max(sorted(set(ids)), key=ids.count)
 
 
-async def _prove_pulled(
+async def _accept(
     services: Services,
     manifest_id: ContentId,
     manifest: Manifest,
-    base: Held,
+    base: Held | None,
     report: Report,
-) -> None:
-    folder = await trio.to_thread.run_sync(services.models.lay_out, manifest_id, manifest)
+) -> Held:
+    """What proves to be what it says is ours; what does not leaves no folder behind."""
+    models = services.models
+    folder = await trio.to_thread.run_sync(models.lay_out, manifest_id, manifest)
     try:
-        await prove(services, folder, base, report)
+        if base is None:
+            await prove_base(folder)
+        else:
+            await prove(services, folder, base, report)
     except P2pllmError as unfit:
-        await trio.to_thread.run_sync(services.models.take_down, folder)
+        await trio.to_thread.run_sync(models.take_down, folder)
         if isinstance(unfit, PeerError):
             services.events.refuse(unfit, manifest=manifest_id, by=manifest.by)
         raise
+    return await models.accept(manifest_id, manifest)
 
 
 async def _offer_too(services: Services, held: Held) -> None:

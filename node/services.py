@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import trio
+
 from node.config import Config
 from node.events import Events
 from node.learning import Learner
@@ -26,6 +28,7 @@ class Services:
     events: Events
     pid: int
     started_at: float  # Unix seconds
+    transfers: trio.Lock  # one pull at a time: it uses several peers, and two could share blobs
 
     @property
     def memory_bytes(self) -> int:
