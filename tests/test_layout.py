@@ -114,6 +114,7 @@ def test_nothing_is_left_for_later() -> None:
         ("node.commands.status", LEARNING | NETWORK | WEB),
         ("node.commands.find", LEARNING | NETWORK | WEB),
         ("node.daemon", LEARNING | {"hivemind"}),
+        ("gossip.discovery", LEARNING | {"libp2p"} | WEB),
     ],
 )
 def test_import_loads_nothing_heavy(module: str, unwanted: set[str]) -> None:

@@ -123,3 +123,14 @@ def test_changelog_fragments_are_of_a_known_kind_and_not_empty() -> None:
             assert number.isdigit()
             assert kind in kinds
             assert path.read_text().strip()
+
+
+@pytest.mark.parametrize("package", ["p2pllm", "gossip", "node"])
+def test_the_code_map_names_every_module_and_no_other(package: str) -> None:
+    page = (ROOT / "docs/ARCHITECTURE.md").read_text()
+    part = page.split(f"\n**`{package}`**")[1].split("\n**`")[0]
+    named = set(re.findall(r"`([a-z_]\w*)/?`", part))
+    files = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+    folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert named == files | folders
+    assert len(page.splitlines()) < 200
