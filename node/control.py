@@ -99,9 +99,12 @@ async def _body(request: Request) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise LocalError("E0204", f"a request has at most {MAX_BODY_BYTES} bytes")
-        parts.append(part)
+        if size <= MAX_BODY_BYTES:
+            parts.append(part)
+        elif size > 64 * MAX_BODY_BYTES:
+            break  # until here it is read to the end, or the sender would not see the answer
+    if size > MAX_BODY_BYTES:
+        raise LocalError("E0204", f"a request has at most {MAX_BODY_BYTES} bytes")
     return b"".join(parts)
 
 

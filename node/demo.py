@@ -244,7 +244,7 @@ def _chunks(nodes: Nodes, pulled: Document) -> str:
         for peer, tally in part["by_peer"].items():
             name = _name(nodes, peer)
             given[name] = given.get(name, 0) + tally["chunks"]
-    listed = " and ".join(f"{count} from {name}" for name, count in sorted(given.items()))
+    listed = " and ".join(f"{count} from {name}" for name, count in sorted(given.items()) if count)
     return f"{sum(given.values())} chunks verified, {listed}"
 
 

@@ -16,8 +16,8 @@ from p2pllm.query import MAX_SIZE, Query, parse_size
 
 async def search(services: Services, request: SearchRequest) -> dict[str, Any]:
     """Every model the swarm advertises that passes the filters, newest first."""
-    services.network.need_peers()
     query = query_of(request)
+    services.network.need_peers()
     found = await index.find(services.network.dht(), query, time.time())
     by_manifest: dict[ContentId, list[Advert]] = {}
     for advert in found.adverts:

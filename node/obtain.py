@@ -1,6 +1,8 @@
 """Pull a model: find who has it, fetch and verify every chunk, prove that it fits, lay it out."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +124,8 @@ async def _fetch(
     services: Services, manifest_id: ContentId, peers: list[NodeId], ref: Ref, report: Report
 ) -> tuple[Held, list[dict[str, Any]]]:
     async with services.models.coming_in():
-        await _described(services, manifest_id, peers, ref)
-        manifest, tally = await _transfer(services, manifest_id, peers, report)
+        judge = partial(_require, ref)
+        manifest, tally = await _transfer(services, manifest_id, peers, judge, report)
         fetched = [_tally_card(manifest, tally)]
         base = None
         if manifest.kind == "adapter":
@@ -145,7 +147,11 @@ def _require(ref: Ref, manifest: Manifest) -> None:
 
 
 async def _transfer(
-    services: Services, manifest_id: ContentId, peers: list[NodeId], report: Report
+    services: Services,
+    manifest_id: ContentId,
+    peers: list[NodeId],
+    judge: Callable[[Manifest], None],
+    report: Report,
 ) -> tuple[Manifest, FetchReport]:
     def on_event(event: FetchEvent) -> None:
         if event.refused is not None:
@@ -157,7 +163,7 @@ async def _transfer(
 
     endpoint, store = services.network.endpoint(), services.store
     try:
-        return await fetch_model(endpoint, store, manifest_id, peers, on_event)
+        return await fetch_model(endpoint, store, manifest_id, peers, on_event, judge)
     except PeerError as broken:
         services.events.refuse(broken, manifest=manifest_id)
         raise
@@ -181,9 +187,12 @@ async def _base(
         )
     base_id = _most_common([offer.manifest for offer in offers])
     holders = [offer.by for offer in offers if offer.manifest == base_id]
-    base, tally = await _transfer(services, base_id, holders, report)
-    if base.kind != "base" or base.model != manifest.model or not base.consent:
-        raise PeerError("E0702", f"{base_id} is not the base with model id {manifest.model}")
+
+    def judge(base: Manifest) -> None:
+        if base.kind != "base" or base.model != manifest.model or not base.consent:
+            raise PeerError("E0702", f"{base_id} is not the base with model id {manifest.model}")
+
+    base, tally = await _transfer(services, base_id, holders, judge, report)
     held = await _accept(services, base_id, base, None, report)
     await _offer_too(services, held)
     return held, [_tally_card(base, tally)]
