@@ -1,7 +1,7 @@
 """One peer's part of a download: wants out, chunks in, in the order they were asked.
 
 Two wants are always under way, so that the peer never waits for us. A thread receives the chunks
-of a run, another checks and writes them.
+of a run, two others check and write them.
 """
 
 import socket
@@ -13,7 +13,7 @@ import trio
 
 from gossip import bulk
 from gossip.asking import ask, read_answer, wait_a_turn
-from gossip.landing import Landing
+from gossip.landing import KEEPERS, Landing
 from gossip.ledger import Ledger
 from gossip.messages import Want
 from gossip.runs import Runs
@@ -28,14 +28,14 @@ MAX_RUN = 64  # chunks
 
 
 class Shared:
-    """What the sessions of one download share. `on_complete` is called from a writing thread."""
+    """What the sessions of one download share. `on_complete` is called from a thread."""
 
     def __init__(
         self, partial: Partial, ledger: Ledger, peers: int, on_complete: Callable[[], None]
     ) -> None:
         self.partial, self.ledger = partial, ledger
         self.runs = Runs(partial.missing())
-        self.threads = trio.CapacityLimiter(2 * peers)  # one receives, one writes
+        self.threads = trio.CapacityLimiter((1 + KEEPERS) * peers)
         self._on_complete = on_complete
         self._given_back = trio.Event()
 
@@ -78,7 +78,8 @@ class Session:
         with trio.CancelScope() as scope:
             landing = Landing(self._keep, lambda: trio_token.run_sync_soon(scope.cancel))
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, landing)
+                for _ in range(KEEPERS):
+                    nursery.start_soon(self._keep_all, landing)
                 try:
                     await self._converse(landing)
                 except P2pllmError as met:
@@ -91,7 +92,7 @@ class Session:
     def _keep(self, chunk: int, piece: memoryview) -> None:
         self._shared.keep(self._peer, chunk, piece)
 
-    async def _write(self, landing: Landing) -> None:
+    async def _keep_all(self, landing: Landing) -> None:
         await trio.to_thread.run_sync(landing.keep_all, limiter=self._shared.threads)
 
     async def _converse(self, landing: Landing) -> None:
