@@ -17,7 +17,20 @@ from typing import TYPE_CHECKING
 import trio
 
 import gossip
-from gossip.pipe import READY, Ask, Entry, Frames, Held, Reply, Verb, frame, read_reply
+from gossip.pipe import (
+    MAX_ADDRESSES,
+    MAX_ENTRIES,
+    MAX_KEYS,
+    READY,
+    Ask,
+    Entry,
+    Frames,
+    Held,
+    Reply,
+    Verb,
+    frame,
+    read_reply,
+)
 from p2pllm.errors import PeerError, Unavailable
 
 if TYPE_CHECKING:
@@ -42,15 +55,20 @@ class Dht:
         self._slots: dict[int, _Slot] = {}
 
     async def bootstrap(self, addresses: Sequence[str]) -> int:
-        """Join by these nodes ('/ip4/…/tcp/…/p2p/ID'); how many nodes are known afterwards."""
-        return (await self._ask("bootstrap", addresses=tuple(addresses))).size
+        """Join by these nodes ('/ip4/…/tcp/…/p2p/ID'); how many nodes are known afterwards.
+
+        The first 256 addresses are tried.
+        """
+        return (await self._ask("bootstrap", addresses=tuple(addresses[:MAX_ADDRESSES]))).size
 
     async def put(self, entries: Sequence[Entry]) -> list[bool]:
         """Store each entry at the nodes nearest to its key; False where most of them refused it."""
+        assert len(entries) <= MAX_ENTRIES
         return list((await self._ask("put", entries=tuple(entries))).stored)
 
     async def get(self, keys: Sequence[str]) -> dict[str, Held]:
         """What stands under each key."""
+        assert len(keys) <= MAX_KEYS
         found = (await self._ask("get", keys=tuple(keys))).found
         return dict(zip(keys, found, strict=True))
 

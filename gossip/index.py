@@ -7,8 +7,9 @@ DHT: every record is verified here, and of two under one sub-key the later count
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Generic, TypeVar
 
 import msgspec
 import trio
@@ -24,6 +25,7 @@ from p2pllm.keys import Identity
 from p2pllm.query import Query, keys_for, matches
 
 MAX_READS = 1024  # keys one search reads; three levels of one tree are 273 keys and 70,000 adverts
+MAX_HELD = 20_000  # records that match, about 2 KB each: 40 MB in the daemon
 MAX_PROVIDERS = 64  # a fetch uses a few; more of a popular model are left where they are
 RENEW_S = 20 * 60.0  # a publisher renews at least so often, or records below full keys are lost
 TOMBSTONE_S = 1.0  # a withdrawal outlives what it withdraws
@@ -98,14 +100,12 @@ async def _put(dht: Dht, value: bytes, subkey: str, starts: dict[str, int]) -> N
 async def find(dht: Dht, query: Query, now: float) -> Found:
     """The live adverts that match, exactly, and whether they are all there are."""
 
-    def wanted(held: Iterable[Advert]) -> list[Advert]:
-        return [each for each in held if not each.withdrawn and matches(query, each)]
+    def enough(live: list[Advert]) -> bool:
+        return len({each.manifest for each in live}) >= query.limit
 
-    def enough(held: Iterable[Advert]) -> bool:
-        return len({each.manifest for each in wanted(held)}) >= query.limit
-
-    held, complete = await _read(dht, keys_for(query), Advert, now, enough)
-    best = sorted(wanted(held), key=lambda each: (-each.created_at, each.manifest, each.by))
+    wanted = Wanted(Advert, partial(matches, query), enough)
+    live, complete = await _read(dht, keys_for(query), wanted, now)
+    best = sorted(live, key=lambda each: (-each.created_at, each.manifest, each.by))
     models = list(dict.fromkeys(each.manifest for each in best))
     kept = set(models[: query.limit])
     return Found(
@@ -121,57 +121,68 @@ async def search(dht: Dht, query: Query, now: float) -> list[Advert]:
 
 async def providers(dht: Dht, what: ContentId, now: float) -> list[Provider]:
     """Nodes that say they hand out a manifest, or a base by its model id."""
-
-    def wanted(held: Iterable[Provider]) -> list[Provider]:
-        return [each for each in held if not each.withdrawn and each.what == what]
-
-    def enough(held: Iterable[Provider]) -> bool:
-        return len(wanted(held)) >= MAX_PROVIDERS
-
-    held, _ = await _read(dht, [advert.provider_key(what)], Provider, now, enough)
-    return sorted(wanted(held), key=lambda each: (-each.issued_at, each.by))
+    wanted = Wanted(
+        Provider, lambda each: each.what == what, lambda live: len(live) >= MAX_PROVIDERS
+    )
+    live, _ = await _read(dht, [advert.provider_key(what)], wanted, now)
+    return sorted(live, key=lambda each: (-each.issued_at, each.by))
 
 
 async def presence(dht: Dht, node: NodeId, now: float) -> Presence | None:
     """The latest that a node said of its being up, if it is."""
-    held, _ = await _read(dht, [advert.presence_key(node)], Presence, now, bool)
-    return next((each for each in held if each.by == node), None)
+    wanted = Wanted(Presence, lambda each: each.by == node, bool)
+    live, _ = await _read(dht, [advert.presence_key(node)], wanted, now)
+    return live[0] if live else None
+
+
+@dataclass(frozen=True)
+class Wanted(Generic[R]):
+    """What a reader looks for, and when it has enough."""
+
+    kind: type[R]
+    matches: Callable[[R], bool]
+    enough: Callable[[list[R]], bool]
 
 
 async def _read(
-    dht: Dht, keys: Sequence[str], kind: type[R], now: float, enough: Callable[[list[R]], bool]
+    dht: Dht, keys: Sequence[str], wanted: Wanted[R], now: float
 ) -> tuple[list[R], bool]:
-    """The latest record under each sub-key, read level by level until there are enough.
+    """The latest live record under each sub-key, read level by level until there are enough.
 
     Also says whether nothing was left unread.
     """
     latest: dict[str, R] = {}
-    level, reads = [(key, "") for key in keys], 0
-    while level and reads < MAX_READS:
+    level, reads, full = [(key, "") for key in keys], 0, False
+    while level and reads < MAX_READS and not full:
         batch, level = level[:MAX_KEYS], level[MAX_KEYS:]
         reads += len(batch)
         found = await dht.get([shard_key(key, path) for key, path in batch])
         for key, path in batch:
             held = found[shard_key(key, path)]
-            await _take(latest, held.values, kind, now)
+            await _take(latest, held.values, wanted, now)
             if held.more and len(path) < MAX_DEPTH:
                 level.extend((key, child) for child in children(path))
-        if level and enough(list(latest.values())):
-            break
-    return list(latest.values()), not level
+        full = len(latest) >= MAX_HELD or (bool(level) and wanted.enough(_live(latest)))
+    return _live(latest), not level
 
 
-async def _take(latest: dict[str, R], values: Iterable[bytes], kind: type[R], now: float) -> None:
+async def _take(
+    latest: dict[str, R], values: Iterable[bytes], wanted: Wanted[R], now: float
+) -> None:
     for count, value in enumerate(values):
         if count % _BREATH == _BREATH - 1:
             await trio.lowlevel.checkpoint()
         record = _opened(value, now)
-        if not isinstance(record, kind):
+        if not isinstance(record, wanted.kind) or not wanted.matches(record):
             continue
         subkey = advert.subkey_of(record)
         rival = latest.get(subkey)
         if rival is None or _age(record) > _age(rival):
             latest[subkey] = record
+
+
+def _live(latest: dict[str, R]) -> list[R]:
+    return [each for each in latest.values() if not getattr(each, "withdrawn", False)]
 
 
 def _age(record: Record) -> tuple[float, bool]:

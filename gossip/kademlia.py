@@ -20,20 +20,16 @@ from hivemind.proto import dht_pb2
 from hivemind.utils.multiaddr import Multiaddr
 from hivemind.utils.multiaddr.exceptions import Error as MultiaddrError
 
-from gossip.lookup import position
-from gossip.shelf import MAX_KEPT_BYTES, Kept, Shelf
+from gossip.lookup import REPLICAS, SILENT_S, position
+from gossip.shelf import KEYS_A_CALL, MAX_KEPT_BYTES, RECORDS_A_CALL, Kept, Shelf
 from gossip.validator import Validator
 from p2pllm import codec
 from p2pllm.errors import PeerError
 
-REPLICAS = 5
 BUCKET = 20  # Kademlia's k: nodes a bucket, and neighbours an answer
 DEPTH_MODULO = 5  # Kademlia's b, as hivemind has it
 CALL_S = 3.0  # a node that takes longer is passed over
 CONNECT_S = 10.0  # a dead address may swallow packets
-SILENT_S = 10.0  # for how long a node that failed is not asked again
-KEYS_A_CALL = 8  # of at most 264 KiB each, in a message of at most 4 MiB
-RECORDS_A_CALL = 512  # of at most 1 KiB each
 _MAX_SILENT = 1024
 _PEER_ID_BYTES = 38
 _FAULTS = (TimeoutError, OSError, EOFError, P2PDaemonError, P2PHandlerError, DecodeError)
@@ -60,6 +56,7 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
     async def open(cls, control: str) -> "Wire":
         """Take part in the DHT by the p2pd behind this unix socket, known to nobody yet."""
         p2p = await P2P.replicate(Multiaddr(f"/unix{control}"))
+        p2p._client.control._pending_calls = _Calls()
         place = DHTID(position(p2p.peer_id.to_bytes()))
         wire: Wire = await cls.create(p2p, place, BUCKET, DEPTH_MODULO, REPLICAS, CALL_S)
         return wire
@@ -82,7 +79,7 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
         """The nodes of the routing table nearest to a key, the nearest first."""
         place = DHTID(position(but)) if but else None
         near = self.routing_table.get_nearest_neighbors(DHTID.from_bytes(key), count, exclude=place)
-        return [peer_id.to_bytes() for _, peer_id in near]
+        return self._sensible(peer_id.to_bytes() for _, peer_id in near)
 
     def has_met(self, node: bytes) -> bool:
         """Whether a node has answered us, or asked us, and not failed since."""
@@ -132,6 +129,12 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
                 return None
             kept += response.store_ok
         return kept
+
+    def sweep(self) -> None:
+        """Forget calls that others gave up, which hivemind keeps."""
+        tasks = self.p2p._client.control._handler_tasks
+        for call in [call for call, task in tasks.items() if task.done()]:
+            del tasks[call]
 
     def hush(self, node: bytes, seconds: float) -> None:
         """Do not ask a node for a while, nor believe others that name it."""
@@ -244,6 +247,17 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
             and node != self.me
             and self._silent.get(node, -math.inf) <= now
         ]
+
+
+class _Calls(dict[Any, Any]):
+    """hivemind's calls that wait for an answer, without those that were given up.
+
+    An answer to one of those would raise in hivemind's reader, and end it.
+    """
+
+    def __contains__(self, call: object) -> bool:
+        future = self.get(call)
+        return future is not None and not future.done()
 
 
 @lru_cache(maxsize=4096)

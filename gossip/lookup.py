@@ -10,7 +10,9 @@ from bisect import insort
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+REPLICAS = 5  # nodes that keep a record
 WIDTH = 8  # answers wanted a key: three more than there are replicas, for nodes that came or went
+SILENT_S = 10.0  # for how long a node that failed is not asked again
 PARALLEL = 4  # nodes asked at once a key, as nearer ones may turn up meanwhile
 _KEEP = 64  # nearest nodes remembered a key, so that an answer cannot fill our memory
 

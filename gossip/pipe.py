@@ -13,8 +13,10 @@ from p2pllm import codec
 from p2pllm.advert import MAX_RECORD_BYTES
 from p2pllm.errors import PeerError
 
-MAX_FRAME_BYTES = 64 * 1024 * 1024  # 512 keys with 128 records of 1 KiB; a bug's end, not a plan
-MAX_KEYS = 512  # of one ask
+MAX_KEYS = 64  # got by one ask
+MAX_ENTRIES = 512  # put by one ask
+MAX_ADDRESSES = 256  # joined by in one ask
+MAX_FRAME_BYTES = 32 * 1024 * 1024  # 64 full keys, of 256 records of 1 KiB, are 17 MB
 READY = 0
 _LENGTH_BYTES = 4
 
@@ -42,9 +44,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="dht.ask.1"):
 
     number: Annotated[int, msgspec.Meta(ge=1)]
     verb: Verb
-    entries: Annotated[tuple[Entry, ...], msgspec.Meta(max_length=MAX_KEYS)] = ()
+    entries: Annotated[tuple[Entry, ...], msgspec.Meta(max_length=MAX_ENTRIES)] = ()
     keys: Annotated[tuple[Key, ...], msgspec.Meta(max_length=MAX_KEYS)] = ()
-    addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=1024)] = ()
+    addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ADDRESSES)] = ()
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="dht.reply.1"):

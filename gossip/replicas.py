@@ -7,20 +7,20 @@ its sender the whole answer, and nobody else anything.
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from gossip.lookup import Lookup, position
+from gossip.lookup import REPLICAS, SILENT_S, Lookup, position
 from gossip.pipe import Entry, Held
-from gossip.shelf import Kept
+from gossip.shelf import KEYS_A_CALL, Kept
 from gossip.validator import is_alive, key_id
 from p2pllm.errors import PeerError
 
 if TYPE_CHECKING:
     from gossip.kademlia import Answer, Wire
 
-REPLICAS = 5
-KEYS_A_CALL = 8  # of at most 264 KiB each, in a message of at most 4 MiB
+MARKS = 2  # nodes that must say `more`: a crowded key has three at least, a liar is one
 LIAR_S = 600.0  # for how long a node that offered a record no honest node keeps is not asked
 QUIET_S = 1.5  # a search ends when only nodes never met are asked, and none answers for so long
 UPKEEP_S = 300.0  # between looks at our own neighbourhood
@@ -60,22 +60,25 @@ class Replicas:
         """What this node and the nodes nearest to each key keep under it, merged."""
         targets = [key_id(key) for key in keys]
         latest: dict[bytes, dict[str, tuple[float, bytes]]] = {target: {} for target in targets}
-        more: set[bytes] = set()
+        marks: Counter[bytes] = Counter()
         now = time.time()
 
         async def take(target: bytes, kept: Kept) -> None:
             good = await self._live(target, kept, now)
-            if kept.more:
-                more.add(target)
+            marks[target] += kept.more
             best = latest[target]
             for subkey, record in good:
                 best[subkey] = max(record, best.get(subkey, record))
 
         for target in latest:
             await take(target, self._wire.shelf.get(target, now))
+            marks[target] *= MARKS  # our own word is enough
         await self._find(list(latest), take)
         return [
-            Held(values=tuple(value for _, value in latest[target].values()), more=target in more)
+            Held(
+                values=tuple(value for _, value in latest[target].values()),
+                more=marks[target] >= MARKS,
+            )
             for target in targets
         ]
 
@@ -83,6 +86,7 @@ class Replicas:
         """Look around for ever, so that the routing table follows who comes and goes."""
         while True:
             await asyncio.sleep(UPKEEP_S)
+            self._wire.sweep()
             await self._look_around()
 
     async def _look_around(self) -> None:
@@ -122,6 +126,8 @@ class Replicas:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done:
+                    for node in pending.values():
+                        self._wire.hush(node, SILENT_S)
                     return lookup
                 if any(task.result() for task in done):
                     answered_at = time.monotonic()

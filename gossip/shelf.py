@@ -18,6 +18,8 @@ from p2pllm.errors import PeerError
 FULL = 256  # records a key: 264 KiB at most in an answer, so that eight keys fit a 4 MiB message
 MAX_RECORDS = 100_000  # in all: 100 MB at most, 50 MB as adverts are
 MAX_KEPT_BYTES = 300 * 1024
+KEYS_A_CALL = 8  # so 2.1 MiB at most in an answer, where p2pd carries 4 MiB
+RECORDS_A_CALL = 512  # of at most 1 KiB each
 MARK_S = MAX_TTL_S  # while records below climb one level at each renewal
 _MAX_REFUSED = 10_000  # keys whose refusals are remembered
 _SLACK = 1024

@@ -1,9 +1,9 @@
 """A DHT node that breaks the rules, as a process: `python -m tests.gossip.rogue`.
 
 Reads one JSON line: `control` (socket of a p2pd), `join` (addresses), `lies` (records in hex, its
-answer to every question), `push` (pairs of key id and record in hex to store at every node met),
-`accept` (what it says to who wants to store). Writes a JSON line once it has pushed, with what the
-others said, and one `asked` for each question it answered with lies.
+answer to every question, or to those for the key ids `at`), `push` (pairs of key id and record in
+hex, to store at every node met), `accept` (what it says to who wants to store). Writes a JSON line
+once it has pushed, with what the others said, and one `asked` for each question it answered.
 """
 
 import asyncio
@@ -30,8 +30,9 @@ async def main() -> None:
 
     async def rpc_find(self, request: dht_pb2.FindRequest, _context) -> dht_pb2.FindResponse:
         response = dht_pb2.FindResponse(peer=self.node_info)
-        for _ in request.keys:
-            kept = codec.encode(Kept(records=lies, more=True))
+        for key in request.keys:
+            told = lies if not plan["at"] or key.hex() in plan["at"] else ()
+            kept = codec.encode(Kept(records=told, more=True))
             response.results.add(type=dht_pb2.FOUND_REGULAR, value=kept, nearest_peer_ids=invented)
         print(json.dumps({"asked": len(request.keys)}), flush=True)
         return response

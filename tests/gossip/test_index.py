@@ -11,7 +11,8 @@ from nacl.signing import SigningKey
 
 from gossip import index
 from gossip.dht import Dht
-from gossip.pipe import MAX_KEYS, Entry, Held
+from gossip.pipe import MAX_ENTRIES, MAX_KEYS, Entry, Held
+from gossip.replicas import MARKS
 from gossip.shelf import Shelf
 from gossip.validator import Validator, key_id
 from p2pllm.advert import Advert, provider_key, seal
@@ -28,7 +29,7 @@ ALICE, BOB = PEERS[:2]
 
 
 class MemoryDht(Dht):
-    """Five replicas of everything; each misses a put with probability `loss`, not all five."""
+    """Five replicas of everything; each misses a put with probability `loss`, two at most."""
 
     def __init__(self, *, full: int = 256, loss: float = 0.0, seed: int = 0) -> None:
         self.now = NOW
@@ -40,13 +41,14 @@ class MemoryDht(Dht):
         self.puts: list[int] = []
 
     async def put(self, entries: Sequence[Entry]) -> list[bool]:
-        assert 0 < len(entries) <= MAX_KEYS
+        assert 0 < len(entries) <= MAX_ENTRIES
         self.puts.append(len(entries))
         stored = []
         for entry in entries:
-            there = [shelf for shelf in self.shelves if self.rng.random() >= self.loss]
+            order = self.rng.sample(self.shelves, 5)
+            there = [*order[:3], *(each for each in order[3:] if self.rng.random() >= self.loss)]
             item = (key_id(entry.key), entry.value)
-            kept = [shelf.keep([item], self.now)[0] for shelf in there or self.shelves[:1]]
+            kept = [shelf.keep([item], self.now)[0] for shelf in there]
             stored.append(sum(kept) >= max(1, len(kept) - sum(kept)))
         return stored
 
@@ -63,7 +65,7 @@ class MemoryDht(Dht):
             record = (proof.expires_at, value)
             latest[proof.subkey] = max(record, latest.get(proof.subkey, record))
         values = tuple(value for _, value in latest.values())
-        return Held(values=values, more=any(part.more for part in parts))
+        return Held(values=values, more=sum(part.more for part in parts) >= MARKS)
 
 
 async def publish_all(dht: MemoryDht, adverts: Sequence[Advert]) -> None:

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from gossip import replicas
-from gossip.lookup import position
+from gossip.lookup import REPLICAS, position
 from gossip.pipe import Entry
-from gossip.replicas import REPLICAS, Replicas
+from gossip.replicas import Replicas
 from gossip.shelf import Kept, Shelf
 from gossip.validator import Validator, key_id
 from p2pllm import keys
@@ -270,4 +270,23 @@ def test_nodes_that_do_not_exist_delay_a_search_once_and_hide_nothing(
             assert time.monotonic() - began < 2.0  # and not for each of the 200
 
     monkeypatch.setattr(replicas, "QUIET_S", 0.1)
+    asyncio.run(main())
+
+
+def test_one_node_that_says_more_is_not_believed_and_two_are() -> None:
+    async def main() -> None:
+        wires, key = network(20), provider_key(MODEL)
+        peers = [keys.generate() for _ in range(2)]
+        entries = [Entry(key=key, value=seal(peer, provider(peer))) for peer in peers]
+        await Replicas(wires[0]).put(entries[:1])
+        first, second, *_ = holders(wires, key)
+        asker = next(wire for wire in wires if wire not in holders(wires, key))
+        for liar, believed in ((first, False), (second, True)):
+            liar.shelf = Shelf(liar.validator, full=0)
+            liar.shelf.keep([(key_id(key), entries[1].value)], time.time())  # refuses, and marks
+            [held] = await Replicas(asker).get([key])
+            assert held.more is believed
+        [held] = await Replicas(first).get([key])
+        assert held.more
+
     asyncio.run(main())
