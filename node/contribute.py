@@ -1,7 +1,7 @@
 """Publish a model: describe it with licence and consent, offer it, advertise it, announce it."""
 
+import secrets
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -83,14 +83,18 @@ async def _from_folder(services: Services, request: PushRequest, report: Report)
         consent=True,
         tag=request.tag,
     )
-    with tempfile.TemporaryDirectory(dir=services.config.home) as clean:
-        await trio.to_thread.run_sync(_clean_copy, folder, Path(clean))
-        await prove(services, Path(clean), base, report)
-        return await keep_adapter(services, Path(clean), base, described)
+    with services.work_folder(f"push-{secrets.token_hex(8)}") as clean:
+        try:
+            await trio.to_thread.run_sync(_clean_copy, folder, clean)
+            await prove(services, clean, base, report)
+            return await keep_adapter(services, clean, base, described)
+        finally:
+            shutil.rmtree(clean, ignore_errors=True)
 
 
 def _clean_copy(folder: Path, clean: Path) -> None:
     """The two files of an adapter, its config rewritten from the keys we know."""
+    clean.mkdir()
     for name in (CONFIG_FILE, adapter.WEIGHTS_FILE):
         if not (folder / name).is_file():
             weights.weight_files(folder)  # E0606 if there is a pickle instead

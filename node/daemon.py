@@ -27,6 +27,7 @@ from node.models import Models
 from node.network import Network
 from node.services import Services
 from node.standing import Faults
+from node.tidy import tidy
 from p2pllm import keys
 from p2pllm.errors import LocalError
 from p2pllm.store import Store
@@ -48,6 +49,7 @@ def run(config: Config) -> None:
         store = Store(config.home / "store", int(config.store.quota_gib * GIB))
         with closing(store), closing(Library(config.home / "node.db")) as library:
             models = Models(config.home, store, library, identity)
+            tidy(config.home, models, time.time())
             trio.run(_main, config, models)
 
 
@@ -106,6 +108,7 @@ async def _main(config: Config, models: Models) -> None:
             pid=os.getpid(),
             started_at=time.time(),
             transfers=trio.Lock(),
+            working=set(),
         )
         async with trio.open_nursery() as nursery:
             stop = nursery.cancel_scope.cancel

@@ -27,7 +27,7 @@ from p2pllm.jobs import (
 )
 from p2pllm.manifest import Manifest, model_id
 from p2pllm.manifest import Report as Claim
-from p2pllm.names import Place, parse_place, parse_ref
+from p2pllm.names import Place, Ref, parse_place, parse_ref
 
 NO_LICENCE = "NOASSERTION"  # SPDX for "nobody said"
 EMBEDDED = {"smollm2": ("smollm2-135m", "Apache-2.0")}  # source -> name, licence of its weights
@@ -38,29 +38,38 @@ async def import_base(services: Services, request: ImportRequest, report: Report
     known_name, known_licence = EMBEDDED.get(request.source, ("", ""))
     name = request.name or known_name or Path(request.source).stem.lower()
     ref = parse_ref(f"{request.lang}/{name}")
-    work = _work_folder(services, "import", request.source)
-    await trio.to_thread.run_sync(partial(shutil.rmtree, work, ignore_errors=True))
-    job = ImportJob(
-        source=request.source,
-        out_dir=str(work),
-        threads=services.config.learn.threads,
-        max_memory_bytes=services.memory_bytes,
-    )
-    done = await services.learner.run(job, report)
-    assert isinstance(done, ImportReport)
-    models = services.models
+    with services.work_folder(_name("import", request.source)) as work:
+        await trio.to_thread.run_sync(partial(shutil.rmtree, work, ignore_errors=True))
+        job = ImportJob(
+            source=request.source,
+            out_dir=str(work),
+            threads=services.config.learn.threads,
+            max_memory_bytes=services.memory_bytes,
+        )
+        done = await services.learner.run(job, report)
+        assert isinstance(done, ImportReport)
+        licence = request.licence or known_licence or NO_LICENCE
+        held, size = await _keep_base(services, work, ref, licence, done, report)
+        await trio.to_thread.run_sync(shutil.rmtree, work)
+    measured = {"seconds": done.seconds, "peak_rss_bytes": done.peak_rss, "params": done.params}
+    return {"schema": "p2pllm.import/1", **card_of(held), **measured, "size_bytes": size}
+
+
+async def _keep_base(
+    services: Services, work: Path, ref: Ref, licence: str, done: ImportReport, report: Report
+) -> tuple[Held, int]:
+    models, total = services.models, done.size_bytes
     async with models.coming_in():
-        total = done.size_bytes
         files = await models.take_in(
             work, lambda count: report("store", done=count, total=total, unit="bytes")
         )
         manifest = Manifest(
             kind="base",
-            place=Place(request.lang),
+            place=ref.place,
             name=ref.name,
             by=services.identity.node,
             created_at=time.time(),
-            licence=request.licence or known_licence or NO_LICENCE,
+            licence=licence,
             consent=False,
             model=model_id(files),
             params=done.params,
@@ -68,9 +77,7 @@ async def import_base(services: Services, request: ImportRequest, report: Report
             files=files,
         )
         held = _same_base(services, manifest) or await models.seal(manifest, "local")
-    shutil.rmtree(work)
-    measured = {"seconds": done.seconds, "peak_rss_bytes": done.peak_rss, "params": done.params}
-    return {"schema": "p2pllm.import/1", **card_of(held), **measured, "size_bytes": manifest.size}
+    return held, manifest.size
 
 
 def _same_base(services: Services, manifest: Manifest) -> Held | None:
@@ -85,10 +92,21 @@ async def tune(services: Services, request: TuneRequest, report: Report) -> dict
     base = find_base(services, request.base)
     place, name = parse_place(request.place), request.name
     parse_ref(f"{place}/{name}")
-    job = _tune_job(services, base, request)
-    done = await services.learner.run(job, report)
-    assert isinstance(done, TuneReport)
-    claim = Claim(
+    folder = _name("tune", msgspec.json.encode(request).decode() + base.model)
+    with services.work_folder(folder) as work:
+        job = _tune_job(services, base, request, work)
+        done = await services.learner.run(job, report)
+        assert isinstance(done, TuneReport)
+        described = Described(
+            place=place, name=name, licence=request.licence or NO_LICENCE, report=_claim(done)
+        )
+        held = await keep_adapter(services, work, base, described)
+        await trio.to_thread.run_sync(shutil.rmtree, work)
+    return {"schema": "p2pllm.tune/1", **card_of(held), **_plain(done)}
+
+
+def _claim(done: TuneReport) -> Claim:
+    return Claim(
         base_loss=done.base_loss,
         loss=done.loss,
         bits_per_byte=done.bits_per_byte,
@@ -96,29 +114,20 @@ async def tune(services: Services, request: TuneRequest, report: Report) -> dict
         steps=done.steps,
         train_tokens=done.train_tokens,
     )
-    held = await keep_adapter(
-        services,
-        Path(job.out_dir),
-        base,
-        Described(place=place, name=name, licence=request.licence or NO_LICENCE, report=claim),
-    )
-    shutil.rmtree(job.out_dir)
-    return {"schema": "p2pllm.tune/1", **card_of(held), **_plain(done)}
 
 
-def _tune_job(services: Services, base: Held, request: TuneRequest) -> TuneJob:
+def _tune_job(services: Services, base: Held, request: TuneRequest, work: Path) -> TuneJob:
     chosen = {
         name: value
         for name in ("rank", "alpha", "steps", "lr", "batch", "seq", "seed", "threads")
         if (value := getattr(request, name)) is not None
     }
-    plain = msgspec.json.encode(request)
     return checked(
         TuneJob(
             base_dir=base.folder,
             data=tuple(request.data),
             eval_data=tuple(request.eval_data),
-            out_dir=str(_work_folder(services, "tune", plain.decode())),
+            out_dir=str(work),
             max_memory_bytes=services.memory_bytes,
             **{"threads": services.config.learn.threads, **chosen},
         )
@@ -225,9 +234,6 @@ def _plain(report: TuneReport | EvalReport) -> dict[str, Any]:
     return plain
 
 
-def _work_folder(services: Services, kind: str, what: str) -> Path:
+def _name(kind: str, what: str) -> str:
     # The same request gets the same folder, so one that was interrupted finds its checkpoint.
-    name = hashlib.sha256(what.encode()).hexdigest()[:16]
-    folder = services.config.home / "work" / f"{kind}-{name}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder
+    return f"{kind}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"

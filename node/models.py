@@ -39,19 +39,18 @@ class Models:
 
     async def take_in(self, folder: Path, progress: Progress) -> tuple[File, ...]:
         """Every file of a folder, copied into the store; progress in bytes."""
+        tell = partial(trio.from_thread.run_sync, progress)
+        return await trio.to_thread.run_sync(self.keep_files, folder, tell)
 
-        def copy() -> tuple[File, ...]:
-            files: list[File] = []
-            for path in sorted(p for p in folder.iterdir() if p.is_file()):
-                files.append(self._keep(path, sum(file.size for file in files), progress))
-            return tuple(files)
-
-        return await trio.to_thread.run_sync(copy)
+    def keep_files(self, folder: Path, progress: Progress) -> tuple[File, ...]:
+        """The same, blocking; `progress` is called in this thread."""
+        files: list[File] = []
+        for path in sorted(p for p in folder.iterdir() if p.is_file()):
+            files.append(self._keep(path, sum(file.size for file in files), progress))
+        return tuple(files)
 
     def _keep(self, path: Path, before: int, progress: Progress) -> File:
-        kept = self.store.put_file(
-            path, lambda done: trio.from_thread.run_sync(progress, before + done)
-        )
+        kept = self.store.put_file(path, lambda done: progress(before + done))
         return File(
             path=path.name,
             size=kept.size,

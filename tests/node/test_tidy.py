@@ -1,0 +1,63 @@
+"""A home after a kill: half-made folders go, checkpoints stay a week, missing folders come back."""
+
+import os
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+from node.library import Library
+from node.models import Models
+from node.tidy import KEEP_CHECKPOINT_S, tidy
+from p2pllm import keys
+from p2pllm.manifest import Manifest, model_id
+from p2pllm.names import Place
+from p2pllm.store import Store
+
+
+def _kept(home: Path) -> tuple[Models, Path]:
+    store, library = Store(home / "store", 10**7), Library(home / "node.db")
+    models = Models(home, store, library, keys.generate())
+    source = home / "source"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    files = models.keep_files(source, lambda _done: None)
+    manifest = Manifest(
+        kind="base",
+        place=Place("en", "medical"),
+        name="tiny",
+        by=models.identity.node,
+        created_at=1.0,
+        licence="MIT",
+        consent=False,
+        model=model_id(files),
+        params=1,
+        base_size=0,
+        files=files,
+    )
+    return models, Path(models._seal(manifest, "local", "").folder)
+
+
+def test_only_what_belongs_to_a_model_or_a_fresh_tuning_stays(tmp_path: Path) -> None:
+    models, folder = _kept(tmp_path)
+    with closing(models.store), closing(models.library):
+        half = folder.parent / f".{folder.name}.123"
+        orphan = tmp_path / "models" / "en" / "gone@0123456789abcdef"
+        work = {name: tmp_path / "work" / name for name in ("tune-new", "tune-old", "import-x")}
+        for made in (half, orphan, *work.values()):
+            made.mkdir(parents=True)
+        now = half.stat().st_mtime
+        old = now - KEEP_CHECKPOINT_S - 60
+        os.utime(work["tune-old"], (old, old))
+        tidy(tmp_path, models, now)
+        assert folder.is_dir()
+        assert [name for name, made in work.items() if made.exists()] == ["tune-new"]
+        assert not half.exists()
+        assert not orphan.exists()
+
+
+def test_a_folder_that_somebody_deleted_is_laid_out_again(tmp_path: Path) -> None:
+    models, folder = _kept(tmp_path)
+    with closing(models.store), closing(models.library):
+        shutil.rmtree(folder)
+        tidy(tmp_path, models, 0.0)
+        assert (folder / "config.json").read_text() == "{}"
