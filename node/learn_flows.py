@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +38,19 @@ async def import_base(services: Services, request: ImportRequest, report: Report
     name = request.name or known_name or Path(request.source).stem.lower()
     ref = parse_ref(f"{request.lang}/{name}")
     with services.work_folder(_name("import", request.source)) as work:
-        await trio.to_thread.run_sync(partial(shutil.rmtree, work, ignore_errors=True))
         job = ImportJob(
             source=request.source,
             out_dir=str(work),
             threads=services.config.learn.threads,
             max_memory_bytes=services.memory_bytes,
         )
-        done = await services.learner.run(job, report)
-        assert isinstance(done, ImportReport)
-        licence = request.licence or known_licence or NO_LICENCE
-        held, size = await _keep_base(services, work, ref, licence, done, report)
-        await trio.to_thread.run_sync(shutil.rmtree, work)
+        try:
+            done = await services.learner.run(job, report)
+            assert isinstance(done, ImportReport)
+            licence = request.licence or known_licence or NO_LICENCE
+            held, size = await _keep_base(services, work, ref, licence, done, report)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     measured = {"seconds": done.seconds, "peak_rss_bytes": done.peak_rss, "params": done.params}
     return {"schema": "p2pllm.import/1", **card_of(held), **measured, "size_bytes": size}
 

@@ -14,11 +14,13 @@ from node.events import Events
 from node.library import Held
 from node.models import Models
 from p2pllm.advert import Advert, Provider
+from p2pllm.errors import Unavailable
 from p2pllm.ids import NodeId
 from p2pllm.manifest import Manifest
 
 TTL_S = 3600.0  # an advert outlives its node by at most this
 REFRESH_S = TTL_S / 3  # so two refreshes in a row may fail
+RETRY_S = 60.0  # after a refresh that did
 
 
 def records_of(by: NodeId, held: Held, manifest: Manifest, now: float) -> list[Advert | Provider]:
@@ -86,9 +88,15 @@ class Offers:
         """Advertise everything offered, and again before it expires."""
         while True:
             self._due = trio.Event()
+            refused = 0
             for held in self.offered():
-                await self.advertise(dht, held)
-            with trio.move_on_after(REFRESH_S):
+                try:
+                    await self.advertise(dht, held)
+                except Unavailable as away:  # keys full, or a clock that is off
+                    refused += 1
+                    fields = {"manifest": held.manifest, "message": away.message}
+                    self._events.emit("advert", state="refused", **fields)
+            with trio.move_on_after(RETRY_S if refused else REFRESH_S):
                 await self._due.wait()
 
     async def advertise(self, dht: Dht, held: Held) -> None:
