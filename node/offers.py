@@ -101,19 +101,19 @@ class Offers:
 
     async def advertise(self, dht: Dht, held: Held) -> None:
         """Put the records of one model into the DHT."""
-        manifest = self._models.manifest(held.manifest)
-        identity = self._models.identity
         now = time.time()
-        for record in records_of(identity.node, held, manifest, now):
-            await index.publish(dht, identity, record, now)
+        for record in self._records(held, now):
+            await index.publish(dht, self._models.identity, record, now)
 
     async def withdraw(self, dht: Dht, held: Held) -> None:
         """Take the records of one model back."""
-        manifest = self._models.manifest(held.manifest)
-        identity = self._models.identity
         now = time.time()
-        for record in records_of(identity.node, held, manifest, now):
-            await index.withdraw(dht, identity, record, now)
+        for record in self._records(held, now):
+            await index.withdraw(dht, self._models.identity, record, now)
+
+    def _records(self, held: Held, now: float) -> list[Advert | Provider]:
+        manifest = self._models.manifest(held.manifest)
+        return records_of(self._models.identity.node, held, manifest, now)
 
     def announce(self, held: Held) -> None:
         """Write the announcement of our own model down; `send` tells the peers of its place.
