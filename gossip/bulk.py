@@ -1,7 +1,7 @@
-"""Many bytes over a stream at once, in a worker thread: sendfile out, recv_into in.
+"""Many bytes over a stream at once, in worker threads: sendfile out, recv_into in.
 
-A stream is a unix socket to p2pd. While a thread works on it, it blocks; each wait is bounded by
-the kernel's own socket timeouts, and cancelling shuts the stream down, so that the thread ends.
+A stream is a unix socket to p2pd. While threads work on it, it blocks; each wait is bounded by
+the kernel's own socket timeouts, and cancelling shuts the stream down, so that they end.
 """
 
 import os
@@ -10,49 +10,52 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
 
 import trio
 
 from p2pllm.errors import P2pllmError, Unavailable
-
-T = TypeVar("T")
 
 STALL_S = 20  # a peer that moves less than STALL_BYTES in this time has stopped
 STALL_BYTES = 64 * 1024  # 3 KB/s: slower than any link worth fetching a model over
 _SEND_BYTES = 16 * 1024 * 1024  # one sendfile call, after which progress is looked at
 
 
-async def in_thread(
-    stream: trio.SocketStream, work: Callable[[socket.socket], T], limiter: trio.CapacityLimiter
-) -> T:
-    """The result of `work(socket)`, which blocks on this stream's socket in a worker thread.
+async def in_threads(
+    stream: trio.SocketStream,
+    work: Callable[[socket.socket], None],
+    limiter: trio.CapacityLimiter,
+    count: int = 1,
+) -> None:
+    """Run `work(socket)`, which blocks on this stream's socket, in `count` worker threads at once.
 
-    Nothing else may use the stream meanwhile. Raises the P2pllmError that `work` raises.
+    Nothing else may use the stream meanwhile. Raises the first P2pllmError that a thread met; the
+    stream is shut then, so that the others end.
     """
     faults: list[P2pllmError] = []
-    results: list[T] = []
+    over = trio.Event()
+    with socket.socket(fileno=os.dup(stream.socket.fileno())) as sock:
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", STALL_S, 0))
 
-    def job() -> None:
-        with socket.socket(fileno=os.dup(stream.socket.fileno())) as sock:
-            for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                sock.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", STALL_S, 0))
-            sock.setblocking(True)
+        def job() -> None:
             try:
-                results.append(work(sock))
+                work(sock)
             except P2pllmError as fault:
                 faults.append(fault)
-            finally:
-                sock.setblocking(False)  # the mode is shared with trio's own descriptor
+                _shut(sock)
 
-    over = trio.Event()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_shut_if_cancelled, stream, over)
-        await trio.to_thread.run_sync(job, limiter=limiter)
-        over.set()
+        sock.setblocking(True)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_shut_if_cancelled, sock, over)
+                async with trio.open_nursery() as threads:
+                    for _ in range(count):
+                        threads.start_soon(_run, job, limiter)
+                over.set()
+        finally:
+            sock.setblocking(False)  # the mode is shared with trio's own descriptor
     if faults:
         raise faults[0]
-    return results[0]
 
 
 def receive(sock: socket.socket, into: memoryview) -> None:
@@ -94,10 +97,18 @@ def _stalled(count: int, what: str) -> Unavailable:
     return Unavailable("E0501", f"no progress: {count} bytes {what} in {STALL_S} s")
 
 
-async def _shut_if_cancelled(stream: trio.SocketStream, over: trio.Event) -> None:
+async def _run(job: Callable[[], None], limiter: trio.CapacityLimiter) -> None:
+    await trio.to_thread.run_sync(job, limiter=limiter)
+
+
+async def _shut_if_cancelled(sock: socket.socket, over: trio.Event) -> None:
     try:
         await over.wait()
     except trio.Cancelled:
-        with suppress(OSError):  # it may be broken already
-            stream.socket.shutdown(socket.SHUT_RDWR)
+        _shut(sock)
         raise
+
+
+def _shut(sock: socket.socket) -> None:
+    with suppress(OSError):  # it may be broken already
+        sock.shutdown(socket.SHUT_RDWR)

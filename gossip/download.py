@@ -13,7 +13,7 @@ from p2pllm.errors import LocalError, PeerError, Unavailable
 from p2pllm.ids import NodeId
 from p2pllm.partial import Partial
 
-PEERS_AT_ONCE = 8  # each costs three threads and 8 MiB; more do not fill a home line better
+PEERS_AT_ONCE = 8  # each costs two threads and 2 MiB; more do not fill a home line better
 TELL_EVERY_S = 0.1  # more often is of no use to a person or a log
 
 

@@ -74,7 +74,7 @@ class _Uploads:
             if length <= 0:
                 raise PeerError("E0603", f"chunk {want.first} wanted of a blob of {size} bytes")
             await _reply(stream, Give(status="ok", size=size, length=length))
-            await bulk.in_thread(
+            await bulk.in_threads(
                 stream,
                 lambda sock: bulk.send_file(sock, file, offset, length),
                 self._threads,

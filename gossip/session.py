@@ -1,10 +1,12 @@
 """One peer's part of a download: wants out, chunks in, in the order they were asked.
 
-Two wants are always under way, so that the peer never waits for us. A thread receives the chunks
-of a run, two others check and write them.
+Two wants are always under way, so that the peer never waits for us. Two threads take turns at the
+socket; whoever received a chunk checks and writes it, while it is in the cache of its core and the
+other receives the next. So the peer does not wait for the disk either.
 """
 
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,16 +15,16 @@ import trio
 
 from gossip import bulk
 from gossip.asking import ask, read_answer, wait_a_turn
-from gossip.landing import KEEPERS, Landing
 from gossip.ledger import Ledger
 from gossip.messages import Want
 from gossip.runs import Runs
-from p2pllm.errors import P2pllmError, PeerError
+from p2pllm.errors import PeerError
 from p2pllm.ids import NodeId
 from p2pllm.manifest import CHUNK_BYTES
 from p2pllm.partial import Partial
 
 AHEAD = 2  # wants under way
+THREADS = 2  # a peer; each has a buffer of 1 MiB
 RUN_S = 0.5  # what a run should take: long enough to be rare, short enough to share out
 MAX_RUN = 64  # chunks
 
@@ -35,7 +37,7 @@ class Shared:
     ) -> None:
         self.partial, self.ledger = partial, ledger
         self.runs = Runs(partial.missing())
-        self.threads = trio.CapacityLimiter((1 + KEEPERS) * peers)
+        self.threads = trio.CapacityLimiter(THREADS * peers)
         self._on_complete = on_complete
         self._given_back = trio.Event()
 
@@ -70,38 +72,16 @@ class Session:
         self._asked: deque[range] = deque()
         self._pace = 1  # chunks a run; follows the peer's speed
         self._busy = 0
+        self._buffers = [memoryview(bytearray(CHUNK_BYTES)) for _ in range(THREADS)]
 
     async def run(self) -> None:
         """Fetch until nothing is left; raises what the peer, or our disk, does wrong."""
-        fault: P2pllmError | None = None
-        trio_token = trio.lowlevel.current_trio_token()
-        with trio.CancelScope() as scope:
-            landing = Landing(self._keep, lambda: trio_token.run_sync_soon(scope.cancel))
-            async with trio.open_nursery() as nursery:
-                for _ in range(KEEPERS):
-                    nursery.start_soon(self._keep_all, landing)
-                try:
-                    await self._converse(landing)
-                except P2pllmError as met:
-                    fault = met
-                finally:
-                    landing.close()
-        if fault := landing.fault or fault:
-            raise fault
-
-    def _keep(self, chunk: int, piece: memoryview) -> None:
-        self._shared.keep(self._peer, chunk, piece)
-
-    async def _keep_all(self, landing: Landing) -> None:
-        await trio.to_thread.run_sync(landing.keep_all, limiter=self._shared.threads)
-
-    async def _converse(self, landing: Landing) -> None:
         runs = self._shared.runs
         while runs.left():
             while len(self._asked) < AHEAD and (run := runs.take(self._peer, self._pace)):
                 await self._want(run)
             if self._asked:
-                await self._answer(self._asked.popleft(), landing)
+                await self._answer(self._asked.popleft())
             else:
                 await self._shared.given_back()
 
@@ -110,7 +90,7 @@ class Session:
         await ask(self._stream, want)
         self._asked.append(run)
 
-    async def _answer(self, run: range, landing: Landing) -> None:
+    async def _answer(self, run: range) -> None:
         give = await read_answer(self._stream)
         if give.status == "busy":
             await wait_a_turn(self._busy)
@@ -127,14 +107,38 @@ class Session:
                 f"{give.length} bytes of a blob of {give.size} offered, "
                 f"wanted {length} of {partial.size}",
             )
-        await self._receive(run, landing)
-
-    async def _receive(self, run: range, landing: Landing) -> None:
-        def receive(sock: socket.socket) -> None:
-            for chunk in run:
-                landing.receive(sock, chunk, self._shared.partial.chunk_range(chunk)[1])
-
         started = time.monotonic()
-        await bulk.in_thread(self._stream, receive, self._shared.threads)
+        turns = _Turns(run)
+        await bulk.in_threads(
+            self._stream, lambda sock: self._receive(sock, turns), self._shared.threads, THREADS
+        )
         speed = len(run) / max(time.monotonic() - started, 1e-3)  # chunks a second
         self._pace = max(1, min(int(speed * RUN_S), 2 * self._pace, MAX_RUN))
+
+    def _receive(self, sock: socket.socket, turns: "_Turns") -> None:
+        buffer = self._buffers.pop()
+        try:
+            while piece := turns.receive(sock, buffer, self._shared.partial):
+                self._shared.keep(self._peer, *piece)
+        finally:
+            self._buffers.append(buffer)
+
+
+class _Turns:
+    """The chunks of one run, each received by one of several threads."""
+
+    def __init__(self, run: range) -> None:
+        self._chunks = iter(run)
+        self._lock = threading.Lock()
+
+    def receive(
+        self, sock: socket.socket, buffer: memoryview, partial: Partial
+    ) -> tuple[int, memoryview] | None:
+        """The next chunk and its bytes, once it is this thread's turn; None after the last."""
+        with self._lock:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return None
+            piece = buffer[: partial.chunk_range(chunk)[1]]
+            bulk.receive(sock, piece)
+            return chunk, piece

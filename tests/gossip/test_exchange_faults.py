@@ -50,7 +50,7 @@ def test_corrupt_provider_is_dropped_and_the_transfer_completes() -> None:
             assert us.store.path(file.blake3).read_bytes() == data
             assert [(r.peer, r.code) for r in report.refused] == [(bad.id, "E0604")]
             assert report.by_peer[bad.id].chunks == 0
-            assert report.by_peer[bad.id].bad_chunks in (1, 2)  # each keeper may be at one
+            assert report.by_peer[bad.id].bad_chunks in (1, 2)  # each thread may be at one
             assert report.by_peer[good.id].chunks == 24
 
     trio.run(check)
