@@ -98,8 +98,8 @@ def test_first_screen_fits_40_lines_and_has_the_two_commands() -> None:
 
 
 def test_demo_block_shows_what_the_demo_prints() -> None:
-    printed = DEMO_OUTPUT.read_text() if DEMO_OUTPUT.exists() else ""
-    assert shape(marked("demo output").replace("```", "")) == shape(printed)
+    shown = [line for line in marked("demo output").splitlines() if line[:1] not in ("`", "$")]
+    assert shape("\n".join(shown)) == shape(DEMO_OUTPUT.read_text())
 
 
 def test_error_shown_is_what_the_command_prints(
