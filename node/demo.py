@@ -187,7 +187,7 @@ def _find(nodes: Nodes, story: Story, adapter: Document) -> None:
     took = (time.monotonic() - began) * 1000
     if [card["manifest"] for card in results] != [adapter["manifest"]]:
         raise LocalError("E0101", "the search did not find the adapter", why=[str(results)])
-    holders = " and ".join(_name(nodes, peer) for peer in results[0]["peers"])
+    holders = " and ".join(sorted(_name(nodes, peer) for peer in results[0]["peers"]))
     flags = f'--lang en --domain medical --size "{SIZE}"'
     story.tell(f"carol: search {flags}: {results[0]['ref']} at {holders}, {took:.0f} ms")
 
