@@ -1,0 +1,108 @@
+"""The trust package behind the harness's interface: features measured here, judged there."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from p2pllm.ids import NodeId, content_id, node_id_of
+from tests.bench.trust_harness.task import Floats, Labels, Net, RootProbe
+from trust.features import SKETCH, Features, Measured, agreement, alignment, best_gain
+from trust.judge import Book, Round, Verdict, harmless, judge
+
+STEP = 0.1  # of an update: small enough for the shift to be its derivative
+
+
+class TrustLayer:
+    """`aggregate(updates, weights, root_probe)`, with the book as the only memory."""
+
+    def __init__(self, d: int, seed: int) -> None:
+        rng = np.random.default_rng([seed, 5])
+        self._project = rng.standard_normal((d, SKETCH)) / np.sqrt(SKETCH)
+        self._last = np.zeros(d)
+        self.book = Book()
+        self.verdicts: list[Verdict] = []
+        self.last_weights = np.zeros(0)
+        self.flagged: set[int] = set()
+        self.quarantined: set[int] = set()
+
+    def __call__(self, updates: Floats, weights: Floats, probe: RootProbe) -> Floats:
+        self.book, self.verdicts = judge(self.book, self._measure(updates, probe))
+        self.last_weights = np.array([verdict.weight for verdict in self.verdicts])
+        self.flagged = {row for row, one in enumerate(self.verdicts) if _flagged(one)}
+        self.quarantined = {
+            row for row, one in enumerate(self.verdicts) if one.state in ("quarantined", "banned")
+        }
+        scales = np.array([verdict.scale for verdict in self.verdicts])
+        clipped = np.nan_to_num(updates, posinf=0.0, neginf=0.0) * scales[:, None]
+        merged: Floats = self.last_weights @ clipped
+        if not harmless(probe.loss(), probe.loss(merged)):
+            merged = (
+                0.5 * merged if harmless(probe.loss(), probe.loss(0.5 * merged)) else 0 * merged
+            )
+        self._last = merged
+        return merged
+
+    def _measure(self, updates: Floats, probe: RootProbe) -> Round:
+        sound = np.isfinite(updates).all(1)
+        clean = np.where(sound[:, None], updates, 0.0)
+        norms = np.linalg.norm(clean, axis=1)
+        units = clean / (norms[:, None] + 1e-12)
+        last = self._last / (np.linalg.norm(self._last) + 1e-12)
+        echo = units @ last
+        length = float(np.median(norms[sound])) if sound.any() else 1.0
+        fresh = units - echo[:, None] * last
+        mine = probe.local_update()
+        mine /= np.linalg.norm(mine) + 1e-12
+        *shifts, mine_shift = _shifts(probe, STEP * length * np.vstack([units, mine])).tolist()
+        fresh_shifts = _shifts(probe, STEP * length * fresh)
+        sketches = units @ self._project
+        slices = [at for _, at, _ in probe.model.layers]
+        shares = np.stack([np.linalg.norm(units[:, at], axis=1) for at in slices], 1)
+        batch = [
+            Measured(
+                peer=_node(probe.peer_ids[row]),
+                update=content_id(updates[row].tobytes()),
+                features=Features(
+                    sound=bool(sound[row]),
+                    norm=float(min(norms[row], 1e12)),
+                    shares=tuple(shares[row].tolist()),
+                    echo=float(np.clip(echo[row], -1, 1)),
+                    agreement=agreement(shifts[row]),
+                    alignment=alignment(shifts[row], mine_shift),
+                    fresh=best_gain(fresh_shifts[row].tolist()),
+                    sketch=tuple(np.clip(sketches[row], -1, 1).tolist()),
+                ),
+            )
+            for row in range(len(updates))
+        ]
+        own = None if probe.own_index is None else batch[probe.own_index].peer
+        return Round(batch=tuple(batch), own=own, reference=agreement(mine_shift))
+
+
+def make(n: int, f: int, d: int, seed: int) -> TrustLayer:
+    """The rule's factory; it is told neither n nor f."""
+    return TrustLayer(d, seed)
+
+
+@cache
+def _node(name: str) -> NodeId:
+    return node_id_of(bytes.fromhex(content_id(name.encode())))
+
+
+def _shifts(probe: RootProbe, steps: Floats) -> Floats:
+    """Change of the mean centred score of each digit on each digit's images, (m, kinds, kinds)."""
+    kinds = np.unique(probe.y)
+    start = _scores(probe.model, probe.base[None], probe.X, probe.y, kinds)
+    return _scores(probe.model, probe.base + steps, probe.X, probe.y, kinds) - start
+
+
+def _scores(net: Net, points: Floats, images: Floats, labels: Labels, kinds: Labels) -> Floats:
+    logits = net.logits(points, images)
+    logits = logits - logits.mean(-1, keepdims=True)
+    return np.stack([logits[:, labels == kind][:, :, kinds].mean(1) for kind in kinds], 1)
+
+
+def _flagged(verdict: Verdict) -> bool:
+    numbers: dict[str, Any] = {reason.code: reason for reason in verdict.reasons}
+    return verdict.decision != "accept" or bool(numbers["p"].value < numbers["p"].limit)

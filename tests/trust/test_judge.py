@@ -1,0 +1,132 @@
+"""The judge: verdicts on rounds of updates."""
+
+import math
+import random
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trust.values import any_rounds, node, one_round, play
+from trust.judge import Book, Round, harmless, judge
+from trust.standing import Standing
+
+HARM = {"agreement": -0.9}
+
+
+def rounds(count: int, seed: int = 1, **odd: dict[str, object]) -> list[Round]:
+    rng = random.Random(seed)
+    return [one_round(rng, 10, **odd) for _ in range(count)]
+
+
+def weight_of(verdicts: list, number: int) -> float:
+    return sum(one.weight for one in verdicts if one.peer == node(number))
+
+
+def test_honest_peers_become_trusted_and_none_is_ever_quarantined() -> None:
+    book, verdicts = play(rounds(60))
+    assert {standing.state for standing in book.peers.values()} == {"trusted"}
+    assert all(one.decision == "accept" for found in verdicts for one in found)
+
+
+def test_a_harmful_peer_is_quarantined_within_eight_rounds_and_its_weight_is_gone() -> None:
+    book, verdicts = play(rounds(8, p3=HARM))
+    assert book.peers[node(3)].state == "quarantined"
+    last = next(one for one in verdicts[-1] if one.peer == node(3))
+    assert (last.decision, last.weight) == ("reject", 0.0)
+    assert {reason.code for reason in last.reasons} >= {"stake", "agreement", "p", "copies"}
+
+
+def test_a_defector_with_a_good_past_is_quarantined_as_fast() -> None:
+    book, _ = play(rounds(50))
+    book, _ = play(rounds(8, seed=2, p3=HARM), book)
+    assert book.peers[node(3)].state == "quarantined"
+
+
+def test_a_peer_that_turns_odd_loses_weight_and_is_never_quarantined() -> None:
+    book, _ = play(rounds(30))
+    book, verdicts = play(rounds(80, seed=2, p3={"norm": 6.0, "echo": -0.9}), book)
+    assert weight_of(verdicts[0], 3) < 0.3 * weight_of(verdicts[0], 4)
+    assert not any(one.state == "quarantined" for found in verdicts for one in found)
+
+
+def test_an_update_that_is_no_update_is_rejected_at_once() -> None:
+    for fault in ({"sound": False}, {"norm": 1e6}):
+        book, verdicts = play(rounds(1, p3=fault))
+        assert book.peers[node(3)].state == "quarantined"
+        assert weight_of(verdicts[0], 3) == 0
+
+
+def test_copies_share_one_vote_and_earn_no_trust() -> None:
+    copy = {"sketch": tuple(math.sin(i) for i in range(64))}
+    book, verdicts = play(rounds(30, p1=copy, p2=copy, p3=copy))
+    assert sum(weight_of(verdicts[-1], n) for n in (1, 2, 3)) < weight_of(verdicts[-1], 4)
+    assert {book.peers[node(n)].state for n in (1, 2, 3)} == {"probation"}
+
+
+def test_who_repeats_what_was_accepted_gets_less_than_half_a_vote() -> None:
+    _, verdicts = play(rounds(30, p3={"fresh": 0.1}))
+    assert weight_of(verdicts[-1], 3) < 0.5 * weight_of(verdicts[-1], 4)
+
+
+def test_a_long_update_is_scaled_to_the_usual_length() -> None:
+    _, verdicts = play(rounds(10, p3={"norm": 10.0}))
+    scale = next(one.scale for one in verdicts[-1] if one.peer == node(3))
+    assert 0.05 < scale < 0.2
+
+
+def test_when_most_peers_turn_at_once_the_place_changed_and_nobody_is_blamed() -> None:
+    book, _ = play(rounds(20))
+    book, _ = play(rounds(20, seed=2, **{f"p{n}": HARM for n in range(7)}), book)
+    assert not any(standing.shut for standing in book.peers.values())
+
+
+def test_a_quarantined_peer_that_turns_honest_comes_back() -> None:
+    book, _ = play(rounds(8, p3=HARM))
+    assert book.peers[node(3)].state == "quarantined"
+    book, _ = play(rounds(20, seed=2), book)
+    assert book.peers[node(3)].state in ("probation", "trusted")
+    assert book.peers[node(3)].strikes == 1
+
+
+def test_this_node_is_always_trusted_by_itself() -> None:
+    own = [msgspec.structs.replace(one, own=node(0)) for one in rounds(20, p0=HARM)]
+    book, verdicts = play(own)
+    assert book.peers[node(0)].state == "trusted"
+    assert weight_of(verdicts[0], 0) > weight_of(verdicts[0], 1)
+
+
+@given(st.lists(any_rounds(), max_size=4), st.randoms(use_true_random=False))
+def test_the_order_of_a_round_does_not_matter(given: list[Round], rng: random.Random) -> None:
+    shuffled = []
+    for one in given:
+        batch = list(one.batch)
+        rng.shuffle(batch)
+        shuffled.append(msgspec.structs.replace(one, batch=tuple(batch)))
+    assert play(given)[0] == play(shuffled)[0]
+
+
+@given(st.lists(any_rounds(), max_size=5))
+def test_weights_scales_and_scores_stay_in_their_ranges(given: list[Round]) -> None:
+    book, found = play(given)
+    for verdicts in found:
+        assert sum(one.weight for one in verdicts) == pytest.approx(1) or not any(
+            one.weight for one in verdicts
+        )
+        assert all(one.weight >= 0 and 0 <= one.scale <= 1 for one in verdicts)
+        assert all(one.weight == 0 for one in verdicts if one.decision != "accept")
+    for standing in book.peers.values():
+        assert 0 <= standing.reputation.lower <= standing.reputation.mean <= 1
+        assert standing.worst >= 0
+
+
+def test_an_empty_round_changes_nothing() -> None:
+    book = Book(peers={node(1): Standing()})
+    assert judge(book, Round(batch=())) == (book, [])
+
+
+def test_a_merge_that_raises_the_loss_by_half_is_rolled_back() -> None:
+    assert harmless(1.0, 1.5)
+    assert not harmless(1.0, 1.6)
+    assert not harmless(1.0, math.nan)

@@ -1,0 +1,43 @@
+"""Is a peer working against the place? Two bets against it, round by round.
+
+One stake is on "its agreement is below what honest peers have", the other on "it goes against
+what this node's own training does". A stake grows by bets won, shrinks by bets lost, and never
+falls below 1, so that a good past buys nothing. If a peer is on average where an honest one may
+be at worst, the expected time until a stake reaches X is at least X rounds, however the rounds
+depend on each other (an e-detector of the CUSUM kind: Shin, Ramdas and Rinaldo 2023); with any
+margin that time grows exponentially.
+"""
+
+from collections.abc import Sequence
+from math import log
+
+GUILTY = log(20)  # the stake at which a peer counts as harmful
+WATCHED = log(3)  # the stake at which its updates lose their weight
+BET = 0.95  # of the stake at full disagreement; 1 would lose all on one round
+QUANTILE = 0.02  # of trusted peers' agreements; the allowance forgives that much
+UNKNOWN = 0.2  # allowance of a place whose honest peers are not known yet
+LEAST, MOST = 0.0, 0.6
+HELP = 0.5  # of a positive alignment, counted towards agreement
+ALIGNMENT_SCALE = 4.0  # a cosine of shifts is small: noise of the probe is in both
+ALIGNMENT_ALLOWANCE = 1.4  # after scaling; a probe is small, and a peer may know what it lacks
+POOL = 400  # agreements that are kept
+ENOUGH = 20
+
+
+def allowance(pool: Sequence[float], reference: float) -> float:
+    """How far below 0 an agreement may lie at this place before it counts against a peer.
+
+    pool       agreements of peers under no suspicion, in any order
+    reference  agreement of this node's own training in this round: where true labels lower it,
+               as while a base learns what it never saw, nobody is blamed for as much
+    """
+    low = sorted(pool)[int(QUANTILE * len(pool))] if len(pool) >= ENOUGH else -UNKNOWN
+    return max(LEAST, min(MOST, max(-low, -reference)))
+
+
+def bet(stake: float, outcome: float) -> float:
+    """The logarithm of a stake after one round; 0 or more.
+
+    outcome  0 where an honest peer may be at worst; above it the bet is lost, below it won
+    """
+    return max(0.0, stake + log(1 - max(-BET, min(BET, outcome))))

@@ -1,0 +1,87 @@
+"""What is known about one update as plain numbers: what a measuring job hands to the judge.
+
+All are functions of the change of the weights alone, never of its factors, so that rewriting
+B A as (B G)(G^-1 A) changes nothing. How each is measured: docs/specs/evidence.md, section 2.
+"""
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Annotated
+
+import msgspec
+
+from p2pllm.ids import ContentIdField, NodeIdField
+
+SKETCH = 64  # numbers; independent updates then differ by 0.9 in cosine but for one pair in 10^12
+MAX_MODULES = 1024
+UNIT = 2.0  # an honest update's trace is 0.1 to 1 times the length of its shift
+
+Signed = Annotated[float, msgspec.Meta(ge=-1, le=1)]
+Size = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+
+class Features(msgspec.Struct, frozen=True, kw_only=True):
+    """One update, measured by this node on its own probe of the update's place."""
+
+    sound: bool  # finite numbers, promised shapes, the right base, its sketch true
+    norm: Size  # Frobenius, of the whole change
+    shares: Annotated[tuple[Size, ...], msgspec.Meta(max_length=MAX_MODULES)]  # of norm, a module
+    echo: Signed  # cosine to what the place accepted last
+    agreement: Signed  # `agreement` of the whole update
+    alignment: Signed  # `alignment` with this node's own training
+    fresh: Size  # `best_gain` of what is left of it without its part along the last accepted
+    sketch: Annotated[tuple[Signed, ...], msgspec.Meta(min_length=1, max_length=SKETCH)]
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """An update, who signed it, and its features."""
+
+    peer: NodeIdField
+    update: ContentIdField
+    features: Features
+
+
+def agreement(shift: Sequence[Sequence[float]]) -> float:
+    """How far an update helps to tell the probe's kinds apart, -1 (undoes it) to 1.
+
+    shift[c][k]  change of the centred score of outcome k on probe examples of kind c, for a
+                 small step along the update; outcome c is right for kind c
+
+    The change that all kinds share is taken off first: it is a shift of what is common, which
+    every honest peer with uneven data causes and which cancels between peers. What is left on the
+    diagonal is knowledge. Training on true labels raises it whatever the peer's data; wrong
+    labels, reversed and scaled updates lower it. Its length makes it a cosine.
+    """
+    parts = _own_parts(shift)
+    square = _inner(parts, parts)
+    trace = sum(parts[c][c] for c in range(len(parts)))
+    return max(-1.0, min(1.0, UNIT * trace / sqrt(square))) if square > 0 else 0.0
+
+
+def alignment(shift: Sequence[Sequence[float]], own: Sequence[Sequence[float]]) -> float:
+    """Cosine of an update's shift and that of this node's own training on its probe, -1 to 1.
+
+    As in `agreement`, what all kinds share is taken off both.
+    """
+    one, other = _own_parts(shift), _own_parts(own)
+    both = _inner(one, one) * _inner(other, other)
+    return max(-1.0, min(1.0, _inner(one, other) / sqrt(both))) if both > 0 else 0.0
+
+
+def best_gain(shift: Sequence[Sequence[float]]) -> float:
+    """What an update adds to the kind that it helps most, 0 or more, in the unit of the shift.
+
+    Peers know different things, so each is measured where it is strongest. Noise and copies of
+    what was accepted before help nowhere, once their part along it is taken off.
+    """
+    parts = _own_parts(shift)
+    return max(0.0, *(parts[c][c] for c in range(len(parts))))
+
+
+def _own_parts(shift: Sequence[Sequence[float]]) -> list[list[float]]:
+    means = [sum(column) / len(shift) for column in zip(*shift, strict=True)]
+    return [[value - mean for value, mean in zip(row, means, strict=True)] for row in shift]
+
+
+def _inner(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
+    return sum(a * b for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))

@@ -1,0 +1,269 @@
+"""One round at one place: features of the updates in, a verdict on each out.
+
+Pure: the same book and the same round give the same verdicts and the same next book, in whatever
+order the updates are listed. A fold of `judge` over the rounds is all the memory there is.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Literal
+
+import msgspec
+
+from p2pllm.ids import ContentId, NodeId
+from trust import anomaly, direction
+from trust.features import Measured
+from trust.standing import ALLOWED, Allowed, Fault, Standing, move
+from trust.votes import Vote, shares
+
+ODD = 0.01  # p-value under which an update loses weight for the round
+ODD_WEIGHT = 0.25  # factor of an odd update's weight
+AGAINST_WEIGHT = 0.25  # factor of the weight of an update below the allowance, in that round
+ODD_COST, FAULT_COST = 0.15, 3.0  # bad evidence
+KEEP_USEFUL = 0.9  # a round
+MOST_FRESH = 2.0  # times the usual: one great round does not pay for many empty ones
+IDLE, USEFUL = 0.3, 0.6  # of what trusted peers add: up to the one no weight, from the other all
+FAR_TOO_LONG = 20.0  # times the usual norm: no training run gives that
+SHIFT = 0.6  # of the peers flagged at once: the place changed, not the peers
+ROLLBACK_FACTOR, ROLLBACK_MARGIN = 1.5, 0.05
+
+
+class Book(msgspec.Struct, frozen=True):
+    """What a node remembers of one place. Made by folding `judge`; never edited."""
+
+    peers: Mapping[NodeId, Standing] = {}
+    oddities: tuple[float, ...] = ()  # of trusted peers, latest last
+    agreements: tuple[float, ...] = ()  # of unsuspected peers, latest last
+    rounds: int = 0
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """The updates of one round at one place, as this node measured them."""
+
+    batch: tuple[Measured, ...]
+    own: NodeId | None = None  # this node, where it takes part: its update counts as trusted
+    reference: float = 0.0  # agreement of this node's own training on its probe
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """A number that decided, beside the limit it was held against."""
+
+    code: str
+    value: float
+    limit: float
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to one update, and why."""
+
+    peer: NodeId
+    update: ContentId
+    decision: Literal["accept", "hold", "reject"]
+    weight: float  # share of the merge, 0 to 1; all of a round's sum to 1 or are all 0
+    scale: float  # to multiply the update with, so that its norm is at most the usual one
+    state: str  # of the peer, after this round
+    reasons: tuple[Reason, ...]
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """One update in the light of its round."""
+
+    measured: Measured
+    before: Standing
+    fault: Fault
+    copies: int  # updates in its cluster of duplicates, itself included
+    oddity: float
+    p: float
+    allowed: float
+    fresh: float  # what it adds, over what the usual update adds
+
+    @property
+    def odd(self) -> bool:
+        return self.p < ODD
+
+    @property
+    def against(self) -> bool:
+        return self.knowledge < 0
+
+    @property
+    def knowledge(self) -> float:
+        """Outcome of the first bet: agreement, helped by going along with our own training."""
+        features = self.measured.features
+        helped = direction.HELP * max(0.0, features.alignment)
+        return features.agreement + self.allowed + helped
+
+    @property
+    def opposed(self) -> bool:
+        return self.alignment < 0
+
+    @property
+    def alignment(self) -> float:
+        scaled = direction.ALIGNMENT_SCALE * self.measured.features.alignment
+        return scaled + direction.ALIGNMENT_ALLOWANCE
+
+    @property
+    def flagged(self) -> bool:
+        return self.odd or self.against or self.opposed or bool(self.fault)
+
+
+def judge(book: Book, now: Round) -> tuple[Book, list[Verdict]]:
+    """The book after a round, and a verdict on each update of it, in the order of the batch."""
+    if not now.batch:
+        return book, []
+    own = now.own
+    seen = _look(book, now)
+    flagged = sum(one.flagged / one.copies for one in seen)
+    shift = flagged > SHIFT * sum(1 / one.copies for one in seen)
+    peers = dict(book.peers)
+    for one in seen:
+        fault: Fault = "" if one.measured.peer == own else one.fault
+        after = _after(one, fault, shift)
+        if one.measured.peer == own:
+            after = msgspec.structs.replace(after, state="trusted", stake=0.0, counter=0.0)
+        peers[one.measured.peer] = after
+    verdicts = _verdicts(seen, peers, own, _norm(seen, own))
+    by_update = {(verdict.peer, verdict.update): verdict for verdict in verdicts}
+    return _next(book, seen, peers), [by_update[one.peer, one.update] for one in now.batch]
+
+
+def harmless(before: float, after: float) -> bool:
+    """Whether a merged candidate may be kept, by its loss on the probe before and after."""
+    return after <= ROLLBACK_FACTOR * before + ROLLBACK_MARGIN
+
+
+def _look(book: Book, now: Round) -> list[_Seen]:
+    batch = sorted(now.batch, key=lambda one: (one.peer, one.update))
+    features = [one.features for one in batch]
+    before = [book.peers.get(one.peer, Standing()) for one in batch]
+    lead = anomaly.clusters([one.sketch for one in features])
+    voters = [
+        row
+        for row, one in enumerate(batch)
+        if lead[row] == row and one.features.sound and not before[row].shut
+    ]
+    voters = voters or list(range(len(batch)))
+    oddities = anomaly.oddities(features, voters)
+    null, allowed = sorted(book.oddities), direction.allowance(book.agreements, now.reference)
+    usual = median(features[row].norm for row in voters)
+    trusted = [row for row in voters if before[row].state == "trusted"]
+    adds = median(features[row].fresh for row in (trusted if len(trusted) >= 3 else voters))
+    seen = []
+    for row, one in enumerate(batch):
+        broken = not one.features.sound or one.features.norm > FAR_TOO_LONG * usual
+        seen.append(
+            _Seen(
+                measured=one,
+                before=before[row],
+                fault="unsound" if broken else "",
+                copies=lead.count(lead[row]),
+                oddity=oddities[row],
+                p=1.0 if one.peer == now.own else anomaly.p_value(oddities[row], null),
+                allowed=allowed,
+                fresh=min(MOST_FRESH, one.features.fresh / adds) if adds > 0 else 1.0,
+            )
+        )
+    return seen
+
+
+def _after(one: _Seen, fault: Fault, shift: bool) -> Standing:
+    """A peer's standing with this round counted; in a shift of the place nobody is moved down."""
+    before = one.before
+    keep = min(KEEP_USEFUL, before.rounds / (before.rounds + 1))  # a plain mean at first
+    useful = keep * before.useful + (1 - keep) * one.fresh
+    good = 0.0 if fault or one.odd or one.against else _worth(useful) / one.copies
+    lost = max(0.0, -one.knowledge)
+    bad = FAULT_COST if fault else lost + (ODD_COST if one.odd else 0.0)
+    clean = not (one.flagged or fault or one.copies > 1)
+    stake, counter = before.stake, before.counter
+    if not fault and not shift:
+        stake = direction.bet(stake, one.knowledge)
+        counter = direction.bet(counter, one.alignment)
+    bad = 0.0 if shift and not fault else bad
+    after = msgspec.structs.replace(
+        before,
+        reputation=before.reputation.after(good, bad),
+        stake=stake,
+        counter=counter,
+        useful=useful,
+        rounds=before.rounds + 1,
+        clean=before.clean + 1 if clean else 0,
+    )
+    return move(after, fault)
+
+
+def _worth(useful: float) -> float:
+    return max(0.0, min(1.0, (useful - IDLE) / (USEFUL - IDLE)))
+
+
+def _norm(seen: Sequence[_Seen], own: NodeId | None) -> float:
+    """The usual norm: the median over trusted peers, or over all in good standing."""
+    sound = [one for one in seen if not one.fault and not one.before.shut]
+    trusted = [one for one in sound if one.before.state == "trusted" or one.measured.peer == own]
+    counted = trusted if len(trusted) >= 3 else sound
+    return median(one.measured.features.norm for one in counted) if counted else 0.0
+
+
+def _verdicts(
+    seen: Sequence[_Seen], peers: Mapping[NodeId, Standing], own: NodeId | None, norm: float
+) -> list[Verdict]:
+    weights = shares([_vote(one, peers[one.measured.peer], own) for one in seen])
+    verdicts = []
+    for one, weight in zip(seen, weights, strict=True):
+        standing, length = peers[one.measured.peer], one.measured.features.norm
+        dropped = bool(one.fault) or standing.shut
+        verdicts.append(
+            Verdict(
+                peer=one.measured.peer,
+                update=one.measured.update,
+                decision="reject" if dropped else "accept" if weight > 0 else "hold",
+                weight=weight,
+                scale=min(1.0, norm / length) if length > 0 else 1.0,
+                state=standing.state,
+                reasons=_reasons(one, standing),
+            )
+        )
+    return verdicts
+
+
+def _vote(one: _Seen, standing: Standing, own: NodeId | None) -> Vote:
+    if one.measured.peer == own:
+        return Vote(1.0, settled=True)
+    may: Allowed = ALLOWED[standing.state]
+    if one.fault or standing.worst >= direction.WATCHED:
+        return Vote(0.0, settled=False)
+    weight = may.weight * standing.reputation.mean / one.copies
+    weight *= _worth(standing.useful)
+    weight *= ODD_WEIGHT if one.odd else 1.0
+    weight *= AGAINST_WEIGHT if one.against else 1.0
+    return Vote(weight, settled=standing.state == "trusted")
+
+
+def _reasons(one: _Seen, standing: Standing) -> tuple[Reason, ...]:
+    features = one.measured.features
+    return (
+        Reason("sound", float(features.sound and not one.fault), 1.0),
+        Reason("stake", standing.stake, direction.GUILTY),
+        Reason("counter", standing.counter, direction.GUILTY),
+        Reason("agreement", features.agreement, features.agreement - one.knowledge),
+        Reason("alignment", features.alignment, features.alignment - one.alignment),
+        Reason("p", one.p, ODD),
+        Reason("oddity", one.oddity, anomaly.CLIP),
+        Reason("copies", float(one.copies), 1.0),
+        Reason("useful", standing.useful, USEFUL),
+        Reason("reputation", standing.reputation.mean, 0.4),
+    )
+
+
+def _next(book: Book, seen: Sequence[_Seen], peers: Mapping[NodeId, Standing]) -> Book:
+    oddities = [one.oddity for one in seen if one.before.state == "trusted" and not one.fault]
+    agreements = [
+        one.measured.features.agreement
+        for one in seen
+        if one.before.state == "trusted" and not one.fault and one.copies == 1
+    ]
+    return Book(
+        peers=peers,
+        oddities=(book.oddities + tuple(oddities))[-anomaly.NULL :],
+        agreements=(book.agreements + tuple(agreements))[-direction.POOL :],
+        rounds=book.rounds + 1,
+    )
