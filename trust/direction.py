@@ -10,13 +10,18 @@ margin that time grows exponentially.
 
 from collections.abc import Sequence
 from math import log
+from statistics import median
 
 GUILTY = log(20)  # the stake at which a peer counts as harmful
 WATCHED = log(3)  # the stake at which its updates lose their weight
 BET = 0.95  # of the stake at full disagreement; 1 would lose all on one round
-QUANTILE = 0.02  # of trusted peers' agreements; the allowance forgives that much
-UNKNOWN = 0.2  # allowance of a place whose honest peers are not known yet
+DEVIATIONS = 3.0  # below the middle of trusted peers: 1 in 740 of a normal distribution
+AGREEMENT_SCALE = 6.0  # a cosine of shifts is small: noise of the probe is in it
+UNKNOWN = (
+    0.2  # after scaling, as all below; allowance of a place whose honest peers are not known yet
+)
 LEAST, MOST = 0.0, 0.6
+DEVIATION = 1.4826  # of a normal distribution, over its median absolute deviation
 HELP = 0.5  # of a positive alignment, counted towards agreement
 ALIGNMENT_SCALE = 4.0  # a cosine of shifts is small: noise of the probe is in both
 ALIGNMENT_ALLOWANCE = 1.4  # after scaling; a probe is small, and a peer may know what it lacks
@@ -31,8 +36,13 @@ def allowance(pool: Sequence[float], reference: float) -> float:
     reference  agreement of this node's own training in this round: where true labels lower it,
                as while a base learns what it never saw, nobody is blamed for as much
     """
-    low = sorted(pool)[int(QUANTILE * len(pool))] if len(pool) >= ENOUGH else -UNKNOWN
-    return max(LEAST, min(MOST, max(-low, -reference)))
+    low = -UNKNOWN
+    if len(pool) >= ENOUGH:
+        # By median deviations, not by a quantile: a few liars that got in must not move it.
+        middle = median(pool)
+        spread = DEVIATION * median(abs(one - middle) for one in pool)
+        low = AGREEMENT_SCALE * (middle - DEVIATIONS * spread)
+    return max(LEAST, min(MOST, max(-low, -AGREEMENT_SCALE * reference)))
 
 
 def bet(stake: float, outcome: float) -> float:

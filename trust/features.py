@@ -14,7 +14,6 @@ from p2pllm.ids import ContentIdField, NodeIdField
 
 SKETCH = 64  # numbers; independent updates then differ by 0.9 in cosine but for one pair in 10^12
 MAX_MODULES = 1024
-UNIT = 2.0  # an honest update's trace is 0.1 to 1 times the length of its shift
 
 Signed = Annotated[float, msgspec.Meta(ge=-1, le=1)]
 Size = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
@@ -50,12 +49,13 @@ def agreement(shift: Sequence[Sequence[float]]) -> float:
     The change that all kinds share is taken off first: it is a shift of what is common, which
     every honest peer with uneven data causes and which cancels between peers. What is left on the
     diagonal is knowledge. Training on true labels raises it whatever the peer's data; wrong
-    labels, reversed and scaled updates lower it. Its length makes it a cosine.
+    labels, reversed and scaled updates lower it. It is the cosine of that and of all kinds told
+    apart equally well.
     """
     parts = _own_parts(shift)
     square = _inner(parts, parts)
     trace = sum(parts[c][c] for c in range(len(parts)))
-    return max(-1.0, min(1.0, UNIT * trace / sqrt(square))) if square > 0 else 0.0
+    return max(-1.0, min(1.0, trace / sqrt(square * (len(parts) - 1)))) if square > 0 else 0.0
 
 
 def alignment(shift: Sequence[Sequence[float]], own: Sequence[Sequence[float]]) -> float:

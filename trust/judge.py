@@ -90,7 +90,7 @@ class _Seen(msgspec.Struct, frozen=True):
         """Outcome of the first bet: agreement, helped by going along with our own training."""
         features = self.measured.features
         helped = direction.HELP * max(0.0, features.alignment)
-        return features.agreement + self.allowed + helped
+        return direction.AGREEMENT_SCALE * features.agreement + self.allowed + helped
 
     @property
     def opposed(self) -> bool:
@@ -244,8 +244,8 @@ def _reasons(one: _Seen, standing: Standing) -> tuple[Reason, ...]:
         Reason("sound", float(features.sound and not one.fault), 1.0),
         Reason("stake", standing.stake, direction.GUILTY),
         Reason("counter", standing.counter, direction.GUILTY),
-        Reason("agreement", features.agreement, features.agreement - one.knowledge),
-        Reason("alignment", features.alignment, features.alignment - one.alignment),
+        Reason("knowledge", one.knowledge, 0.0),
+        Reason("alignment", one.alignment, 0.0),
         Reason("p", one.p, ODD),
         Reason("oddity", one.oddity, anomaly.CLIP),
         Reason("copies", float(one.copies), 1.0),

@@ -2,10 +2,11 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trust.direction import ENOUGH, GUILTY, MOST, UNKNOWN, allowance, bet
+from trust.direction import AGREEMENT_SCALE, ENOUGH, GUILTY, MOST, UNKNOWN, allowance, bet
 
 outcomes = st.lists(st.floats(-2, 2), max_size=60)
 
@@ -62,4 +63,9 @@ def test_the_allowance_is_bounded_and_knows_no_order(pool: list[float], own: flo
 def test_a_place_with_no_known_peers_has_the_default_allowance() -> None:
     assert allowance([0.9] * (ENOUGH - 1), 1.0) == UNKNOWN
     assert allowance([0.9] * ENOUGH, 1.0) == 0.0
-    assert allowance([0.9] * ENOUGH, -0.4) == 0.4
+    assert allowance([0.9] * ENOUGH, -0.05) == pytest.approx(0.05 * AGREEMENT_SCALE)
+
+
+def test_a_few_liars_among_the_trusted_hardly_move_the_allowance() -> None:
+    honest = [0.3 + 0.002 * n for n in range(50)]
+    assert allowance([*honest, *[-0.9] * 5], 0.3) == allowance(honest, 0.3) == 0.0

