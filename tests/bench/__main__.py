@@ -19,7 +19,9 @@ import tests.bench
 
 
 def main(argv: list[str]) -> int:
-    names = [module.name for module in pkgutil.iter_modules(tests.bench.__path__)]
+    names = [
+        module.name for module in pkgutil.iter_modules(tests.bench.__path__) if not module.ispkg
+    ]
     names = sorted(name for name in names if not name.startswith("_"))
     if not argv or argv[0] not in names:
         print(
