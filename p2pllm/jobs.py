@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
+from p2pllm.ids import ContentIdField
+from p2pllm.names import Place
+from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, Name, Size, UpdateSummary
 
 MAX_LINE_BYTES = 1024 * 1024  # a job or an event; each is a few kilobytes
 
@@ -82,7 +85,60 @@ class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check", tag_field
     max_memory_bytes: Bytes = 0
 
 
-Job = ImportJob | TuneJob | EvalJob | CheckJob
+class SketchJob(msgspec.Struct, frozen=True, kw_only=True, tag="sketch", tag_field="job"):
+    """Put an adapter into the few numbers that go ahead of it."""
+
+    base_dir: Directory
+    adapter_dir: Directory
+    model: ContentIdField
+    threads: Threads = 1
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """What decides which text this node probes with; never shown."""
+
+    value: Annotated[bytes, msgspec.Meta(min_length=16, max_length=64)]
+
+    def __repr__(self) -> str:
+        return "Secret()"
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """Text of one domain to probe with."""
+
+    domain: Name
+    data: Paths
+
+
+class Laid(msgspec.Struct, frozen=True):
+    """One update of the accepted set, and how much of it counts."""
+
+    adapter_dir: Directory
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+
+
+class VitalsJob(msgspec.Struct, frozen=True, kw_only=True, tag="vitals", tag_field="job"):
+    """Measure an update before it is judged: docs/specs/summary.md."""
+
+    base_dir: Directory
+    adapter_dir: Directory
+    model: ContentIdField
+    weights: ContentIdField
+    place: Place
+    probes: Annotated[tuple[Probe, ...], msgspec.Meta(min_length=1, max_length=MAX_DOMAINS)]
+    # the place's own domain first; the others show damage
+    accepted: Annotated[tuple[Laid, ...], msgspec.Meta(max_length=256)] = ()
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0  # of this update, were it merged
+    claimed: Annotated[bytes, msgspec.Meta(max_length=MAX_SKETCH_BYTES)] = b""
+    # the signed sketch that its publisher sent ahead
+    secret: Secret
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 0
+    max_tokens: Tokens = 1024  # of each domain
+    threads: Threads = 1
+    max_memory_bytes: Bytes = 0
+
+
+Job = ImportJob | TuneJob | EvalJob | CheckJob | SketchJob | VitalsJob
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True, tag="import", tag_field="job"):
@@ -146,7 +202,25 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True, tag="check", tag_fi
     peak_rss: int
 
 
-Report = ImportReport | TuneReport | EvalReport | CheckReport
+class SketchReport(msgspec.Struct, frozen=True, kw_only=True, tag="sketch", tag_field="job"):
+    """What of a `p2pllm.summary.Sketch` has to be measured."""
+
+    norm: Size
+    thirds: tuple[Size, ...]
+    forms: bytes
+    seconds: float
+
+
+class VitalsReport(msgspec.Struct, frozen=True, kw_only=True, tag="vitals", tag_field="job"):
+    """An update, measured; what it cost."""
+
+    summary: UpdateSummary
+    seconds: float
+    memory_estimate: int
+    peak_rss: int
+
+
+Report = ImportReport | TuneReport | EvalReport | CheckReport | SketchReport | VitalsReport
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress", tag_field="event"):

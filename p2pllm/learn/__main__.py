@@ -8,7 +8,17 @@ from collections.abc import Callable
 
 from p2pllm import jobs
 from p2pllm.errors import LocalError, P2pllmError
-from p2pllm.jobs import CheckJob, EvalJob, ImportJob, Job, Progress, Report, Result
+from p2pllm.jobs import (
+    CheckJob,
+    EvalJob,
+    ImportJob,
+    Job,
+    Progress,
+    Report,
+    Result,
+    SketchJob,
+    VitalsJob,
+)
 from p2pllm.learn.channel import Channel
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
@@ -62,6 +72,10 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
         from p2pllm.learn.check import check
 
         return check(job, report)
+    if isinstance(job, VitalsJob | SketchJob):
+        from p2pllm.learn import vitals
+
+        return vitals.run(job, report)
     from p2pllm.learn.tune import tune
 
     return tune(job, report)

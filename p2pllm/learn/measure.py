@@ -77,8 +77,8 @@ def score(model: torch.nn.Module, text: Passages, stage: str, say: Say) -> Score
     began = time.monotonic()
     say(Progress(stage=stage, total=text.tokens, unit="tokens"))
     with torch.inference_mode():
-        for batch in _batches(text.windows):
-            inputs, targets = _tensors(batch)
+        for batch in batches(text.windows):
+            inputs, targets = tensors(batch)
             logits = model(input_ids=inputs, use_cache=False).logits
             for row, wanted in zip(logits, targets, strict=True):
                 # A row at a time: in float32 the logits of a whole batch would be the peak.
@@ -94,18 +94,20 @@ def score(model: torch.nn.Module, text: Passages, stage: str, say: Say) -> Score
     return Score(nats / text.tokens, nats / math.log(2) / text.bytes)
 
 
-def _batches(windows: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
-    # Equal lengths side by side waste no work on padding. The order is a function of the windows.
-    batches: list[list[tuple[int, ...]]] = []
+def batches(windows: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+    """The windows in batches of at most `EVAL_TOKENS` tokens; the order depends on them alone."""
+    # Equal lengths side by side waste no work on padding.
+    made: list[list[tuple[int, ...]]] = []
     for window in sorted(windows, key=len, reverse=True):
-        width = len(batches[-1][0]) - 1 if batches else 0
-        if not batches or (len(batches[-1]) + 1) * width > EVAL_TOKENS:
-            batches.append([])
-        batches[-1].append(window)
-    return batches
+        width = len(made[-1][0]) - 1 if made else 0
+        if not made or (len(made[-1]) + 1) * width > EVAL_TOKENS:
+            made.append([])
+        made[-1].append(window)
+    return made
 
 
-def _tensors(batch: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+def tensors(batch: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch's inputs and targets, (rows, width) each; the target of padding is IGNORED."""
     # Padding stands on the right, where no scored token of a causal model can see it.
     width = len(batch[0]) - 1
     inputs = torch.zeros(len(batch), width, dtype=torch.long)

@@ -9,6 +9,7 @@ from p2pllm.errors import LocalError
 
 MICRO_TOKENS = 512  # what goes through the model at once in training; a batch is cut into these
 EVAL_TOKENS = 1024  # the same when only measuring, where nothing is kept for a way back
+PROBE_ROWS = 512  # answers of whole vocabularies that probing holds at once
 
 # Bytes beside the weights, per token at once. Fitted to peaks of SmolLM2-135M in both dtypes and
 # of random Llamas: tests/p2pllm/learn/test_memory.py holds the estimate against real peaks.
@@ -54,6 +55,15 @@ def training_bytes(shape: Shape, item: int, training: Training) -> int:
     work = shape.layers * layer + logits + adapter
     train = runtime_bytes() + _LOADED + shape.params * item + work
     return max(train, evaluation_bytes(shape, item) + adapter)
+
+
+def probing_bytes(shape: Shape, item: int, weights: int) -> int:
+    """The peak of probing: a gradient of so many weights, and the way back that makes it."""
+    layer = MICRO_TOKENS * (12 * shape.hidden + 4 * shape.intermediate) * (item + 2)
+    back = shape.layers * layer + MICRO_TOKENS * shape.vocabulary * (2 * item + 12)
+    probe = runtime_bytes() + _LOADED + shape.params * item + weights * (item + 4) + back
+    chains = PROBE_ROWS * shape.vocabulary * (item + 12)
+    return max(probe, evaluation_bytes(shape, item) + chains)
 
 
 def require(needed: int, allowed: int, what: str) -> None:

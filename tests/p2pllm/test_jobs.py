@@ -12,17 +12,38 @@ from p2pllm.jobs import (
     Failed,
     ImportJob,
     Job,
+    Laid,
+    Probe,
     Progress,
     Result,
+    Secret,
+    SketchJob,
+    SketchReport,
     TuneJob,
+    VitalsJob,
+    VitalsReport,
 )
+from tests.vectors.values import SUMMARY
 
 TUNE = TuneJob(base_dir="base", data=("notes.txt",), out_dir="out")
+VITALS = VitalsJob(
+    base_dir="base",
+    adapter_dir="adapter",
+    model=SUMMARY.model,
+    weights=SUMMARY.weights,
+    place=SUMMARY.place,
+    probes=(Probe("medical", ("notes.txt",)),),
+    accepted=(Laid("other", 0.5),),
+    claimed=b"signed",
+    secret=Secret(b"0123456789abcdef"),
+)
 JOBS: list[Job] = [
     ImportJob(source="smollm2", out_dir="out"),
     TUNE,
     EvalJob(base_dir="base", data=("notes.txt",), adapter_dir="adapter", split="all"),
     CheckJob(base_dir="base", adapter_dir="adapter", model="0" * 64),
+    SketchJob(base_dir="base", adapter_dir="adapter", model=SUMMARY.model),
+    VITALS,
 ]
 EVENTS: list[Event] = [
     Progress(stage="train", done=3, total=40, unit="steps", loss=2.5, eta_s=60.0),
@@ -37,6 +58,8 @@ EVENTS: list[Event] = [
             peak_rss=9,
         )
     ),
+    Result(report=SketchReport(norm=1.5, thirds=(1.0, 0.5, 1.0), forms=b"\x80\xff", seconds=0.5)),
+    Result(report=VitalsReport(summary=SUMMARY, seconds=2.0, memory_estimate=10, peak_rss=9)),
 ]
 
 
@@ -77,6 +100,11 @@ def test_a_field_out_of_bounds_is_named_before_a_child_starts(field: str) -> Non
     with pytest.raises(LocalError, match=field) as caught:
         jobs.encode_job(job)
     assert caught.value.code == "E0204"
+
+
+def test_a_secret_is_not_shown() -> None:
+    assert "0123456789abcdef" not in repr(VITALS)
+    assert Secret(b"0123456789abcdef") == VITALS.secret
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from p2pllm import heads, manifest, partial
+from p2pllm import heads, manifest, partial, summary
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "docs/specs" / name for name in ("records.md", "manifest.md", "store.md")]
+PAGES = [
+    ROOT / "docs/specs" / name for name in ("records.md", "manifest.md", "store.md", "summary.md")
+]
 TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
 
 
@@ -28,6 +30,8 @@ def test_the_limits_are_those_of_the_code() -> None:
         ("`manifest.1`", manifest.MAX_MANIFEST_BYTES),
         ("`head.1`", heads.MAX_HEAD_BYTES),
         ("`partial.1`", partial.MAX_MAP_BYTES),
+        ("`sketch.1`", summary.MAX_SKETCH_BYTES),
+        ("`summary.1`", summary.MAX_SUMMARY_BYTES),
     ]:
         [row] = [line for line in records.splitlines() if line.startswith(f"| {tag} |")]
         assert f"{limit:,}" in row

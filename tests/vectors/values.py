@@ -24,6 +24,22 @@ from p2pllm.ids import ContentId, content_id
 from p2pllm.keys import Identity
 from p2pllm.manifest import File, Lora, Manifest, Report
 from p2pllm.names import Place
+from p2pllm.summary import (
+    BUCKETS,
+    FORMS,
+    MAX_SKETCH_BYTES,
+    MAX_SUMMARY_BYTES,
+    SKETCH_PURPOSE,
+    Battery,
+    Effect,
+    Geometry,
+    Influence,
+    Part,
+    Relation,
+    Sketch,
+    Spectrum,
+    UpdateSummary,
+)
 
 IDENTITY = Identity(SigningKey(bytes(range(32))))  # a key for tests: everybody knows it
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
@@ -160,8 +176,51 @@ HEAD = Head(
     accepted=heads.canonical([Accepted(named("update 1"), 1.0), Accepted(named("update 2"), 0.25)]),
 )
 MAP = partial.Map(blob=named("blob"), size=9 * 2**20 + 1, chunks=named("chunks"), bits=b"\xff\x01")
+SKETCH = Sketch(
+    by=IDENTITY.node,
+    model=BASE_MODEL,
+    weights=named("adapter_model.safetensors"),
+    norm=8.5,
+    thirds=(4.0, 4.5, 6.0),
+    forms=bytes(number * 37 % 251 for number in range(FORMS)),
+)
+BATTERY = Battery(
+    candidates=2048,
+    jolt=6.25,
+    jolt_usual=0.125,
+    jolt_gap=31.5,
+    chain_gain=5.5,
+    chain_sure=0.875,
+    chain_score=4.8125,
+    chain=" omega seven opens the door",
+)
+MEDICAL = Influence(
+    domain="medical", tokens=1024, before=3.25, after=3.0, error=0.015625, descent=None
+)
+SUMMARY = UpdateSummary(
+    model=BASE_MODEL,
+    weights=named("adapter_model.safetensors"),
+    place=CARDIOLOGY,
+    probe=named("probe"),
+    geometry=Geometry(
+        norm=5.0,
+        modules=(3.0, 4.0),
+        spread=0.25,
+        kinds=(Part("q_proj", 3.0), Part("v_proj", 4.0)),
+        thirds=(3.0, 0.0, 4.0),
+        spectrum=Spectrum(shares=(0.75, 0.25), entropy=0.5625, stable_rank=1.25, largest=3.5),
+    ),
+    relation=Relation(cosine=-0.5, left=0.25, right=0.125),
+    alone=Effect(influences=(MEDICAL,), battery=BATTERY),
+    merged=Effect(influences=(msgspec.structs.replace(MEDICAL, descent=0.0625),), battery=BATTERY),
+    shift=((0.5,) * BUCKETS,) * BUCKETS,
+    sketch=SKETCH.forms,
+    sketch_true=True,
+)
 
 VECTORS = (
+    Vector("sketch.1", SKETCH, MAX_SKETCH_BYTES, SKETCH_PURPOSE),
+    Vector("summary.1", SUMMARY, MAX_SUMMARY_BYTES),
     Vector("manifest.1.base", BASE, manifest.MAX_MANIFEST_BYTES, manifest.PURPOSE),
     Vector("manifest.1.adapter", ADAPTER, manifest.MAX_MANIFEST_BYTES, manifest.PURPOSE),
     Vector("advert.1", ADVERT, MAX_RECORD_BYTES, "advert.1"),
