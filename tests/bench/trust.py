@@ -20,7 +20,10 @@ from tests.bench.trust_harness.rules import rules
 from tests.bench.trust_harness.simulate import Setting, simulate
 
 OURS, BASIS = "trust", "mean"
-LORA = {"rounds": 60, "lr": 0.1}
+LEARNING: dict[str, dict[str, Any]] = {
+    "mlp": {"rounds": 40, "lr": 0.2},
+    "lora": {"rounds": 60, "lr": 0.1},
+}
 Runs = dict[tuple[str, str, float], list[dict[str, Any]]]  # by rule, attack, share of attackers
 
 
@@ -39,7 +42,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         made = {OURS: available[OURS]} | {name: available[name] for name in wanted}
         made.setdefault(BASIS, available[BASIS])
         for rule, attack, share in _grid(given, made, attacks):
-            for seed in range(given.seeds):
+            for seed in range(given.first_seed, given.first_seed + given.seeds):
                 setting = Setting(
                     model=model,
                     alpha=alpha,
@@ -48,7 +51,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
                     seed=seed,
                     attackers=round(share * 20),
                     declared_f=4 if attack == "none" else None,
-                    **(LORA if model == "lora" else {}),
+                    **LEARNING[model] | ({"rounds": given.rounds} if given.rounds else {}),
                 )
                 one = attacks[attack]
                 found = simulate(made[rule], one() if isinstance(one, type) else one, setting)
@@ -75,6 +78,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--attacks", nargs="+", default=[*ATTACKS])
     add("--rivals", nargs="*", default=["fltrust", "flame", "nnm+trmean", "geomedian"])
     add("--seeds", type=int, default=5)
+    add("--first-seed", type=int, default=0)
+    add("--rounds", type=int, default=0, help="0: 40, and 60 for lora")
     add("--probe", default="scope", choices=["scope", "local"], help="of a node, in gossip mode")
     add("--attack-module", action="append", default=[], help="a file that defines ATTACKS")
     return parser.parse_args(list(argv))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.bench import trust
+from tests.bench.trust_harness import benign
 from tests.bench.trust_harness.attacks import ATTACKS
 from tests.bench.trust_harness.layer import make
 from tests.bench.trust_harness.simulate import Setting, simulate
@@ -9,7 +11,7 @@ from tests.bench.trust_harness.simulate import Setting, simulate
 
 @pytest.mark.parametrize(("attack", "most"), [("signflip", 6), ("labelflip", 16), ("nan", 0)])
 def test_harm_by_forty_percent_is_caught_and_no_honest_peer_is(attack: str, most: int) -> None:
-    found = simulate(make, ATTACKS[attack], Setting(attackers=8, rounds=25, seed=11))
+    found = simulate(make, ATTACKS[attack], Setting(attackers=8, rounds=20, seed=11))
     assert found["caught"] == 1.0
     assert found["rounds_to_quarantine"] <= most
     assert found["false_quarantine"] == 0.0
@@ -17,11 +19,26 @@ def test_harm_by_forty_percent_is_caught_and_no_honest_peer_is(attack: str, most
 
 
 def test_without_attack_uneven_peers_all_stay_in() -> None:
-    found = simulate(make, ATTACKS["none"], Setting(rounds=25, seed=12))
+    found = simulate(make, ATTACKS["none"], Setting(rounds=20, seed=12))
     assert found["false_quarantine"] == 0.0
     assert found["acc"] > 0.85
 
 
 def test_free_riders_weigh_less_than_half_of_what_they_would() -> None:
-    found = simulate(make, ATTACKS["freerider"], Setting(attackers=8, rounds=25, seed=13))
+    found = simulate(make, ATTACKS["freerider"], Setting(attackers=8, rounds=20, seed=13))
     assert found["attacker_share"] < 0.2
+
+
+def test_a_third_of_the_honest_peers_changing_their_data_are_not_caught() -> None:
+    found = simulate(make, benign.shift, Setting(attackers=6, rounds=24, seed=14))
+    assert found["caught"] == found["false_quarantine"] == 0.0
+
+
+def test_the_bench_reports_its_keys_names_missing_rivals_and_takes_more_attacks() -> None:
+    given = "--seeds 1 --rounds 10 --shares 0.3 --rivals fltrust nosuch --attacks signflip slow"
+    found = trust.main([*given.split(), "--attack-module", benign.__file__])
+    assert found["rivals_missing"]["nosuch"]
+    assert set(found["detection"]) == {"signflip", "slow"}
+    assert found["detection"]["signflip"][0.3] == 1.0
+    assert found["rivals"]["fltrust"]["worst_retained"][0.3]["mean"] > 0
+    assert {"clean_cost_points", "false_quarantine_clean", "attacker_weight_share"} <= set(found)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trust.values import any_rounds, node, one_round, play
+from tests.trust.values import any_rounds, features, named, node, one_round, play
+from trust.features import Measured
 from trust.judge import Book, Round, harmless, judge
 from trust.standing import Standing
 
@@ -130,3 +131,31 @@ def test_a_merge_that_raises_the_loss_by_half_is_rolled_back() -> None:
     assert harmless(1.0, 1.5)
     assert not harmless(1.0, 1.6)
     assert not harmless(1.0, math.nan)
+
+
+def test_a_new_key_each_time_one_is_caught_costs_ten_useful_updates_a_poisoned_vote() -> None:
+    rng, book, key = random.Random(9), Book(), 100
+    useful = poisoned = 0.0
+    for _ in range(300):
+        trusted = book.peers.get(node(key), Standing()).state == "trusted"
+        harm = trusted or poisoned_now(book, key)
+        now = one_round(rng, 10)
+        liar = Measured(
+            peer=node(key),
+            update=named(f"{rng.random()}"),
+            features=features(rng, **(HARM if harm else {})),
+        )
+        now = msgspec.structs.replace(now, batch=(*now.batch, liar))
+        book, verdicts = judge(book, now)
+        honest = sum(one.weight for one in verdicts[:10]) / 10
+        useful += not harm
+        poisoned += harm * verdicts[10].weight / honest
+        if book.peers[node(key)].shut:
+            key += 1
+    assert key > 110
+    assert useful / poisoned >= 10
+
+
+def poisoned_now(book: Book, key: int) -> bool:
+    """Whether this key has begun to do harm, and is not caught yet."""
+    return book.peers.get(node(key), Standing()).stake > 0
