@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     names = [
         module.name for module in pkgutil.iter_modules(tests.bench.__path__) if not module.ispkg
     ]
-    names = sorted(name for name in names if not name.startswith("_"))
+    names = sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
     if not argv or argv[0] not in names:
         print(
             f"usage: python -m tests.bench {{{','.join(names)}}} [--json] [options]",
@@ -31,7 +31,8 @@ def main(argv: list[str]) -> int:
         return 2
     name, rest = argv[0], [word for word in argv[1:] if word != "--json"]
     before = _conditions()
-    found: dict[str, Any] = importlib.import_module(f"tests.bench.{name}").main(rest)
+    module = importlib.import_module(f"tests.bench.{name.replace('-', '_')}")
+    found: dict[str, Any] = module.main(rest)
     result = {"bench": name, **found, "conditions": before | {"load_after": os.getloadavg()[0]}}
     if "--json" not in argv:
         for key, value in result.items():

@@ -1,0 +1,1 @@
+"""A tiny model trained on real text, and honest and hostile adapters really trained on it."""
