@@ -75,7 +75,7 @@ def best_gain(shift: Sequence[Sequence[float]]) -> float:
     what was accepted before help nowhere, once their part along it is taken off.
     """
     parts = _own_parts(shift)
-    return max(0.0, *(parts[c][c] for c in range(len(parts))))
+    return max([0.0, *(parts[c][c] for c in range(len(parts)))])
 
 
 def _own_parts(shift: Sequence[Sequence[float]]) -> list[list[float]]:

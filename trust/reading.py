@@ -1,0 +1,58 @@
+"""From what a measuring job found to the features that the judge decides on."""
+
+from collections.abc import Sequence
+from math import sqrt
+
+import msgspec
+
+from p2pllm.summary import STEPS, UpdateSummary
+from trust.features import SKETCH, Features, agreement, alignment, best_gain
+
+Shift = Sequence[Sequence[float]]
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """What this node compares updates of one round with."""
+
+    own: UpdateSummary  # its own training on its probe
+    last: UpdateSummary | None  # what the place accepted last; None: nothing yet
+
+
+def features_of(summary: UpdateSummary, reference: Reference) -> Features:
+    """The features of one update, measured on the same probe as the reference."""
+    norm = summary.geometry.norm
+    echo = summary.relation.cosine if summary.relation else 0.0
+    forms = [byte - 256 if byte > STEPS else byte for byte in summary.sketch[:SKETCH]]
+    length = sqrt(sum(form * form for form in forms)) or 1.0
+    return Features(
+        sound=summary.sketch_true is not False,
+        norm=norm,
+        shares=tuple(module / norm for module in summary.geometry.modules) if norm else (),
+        echo=echo,
+        agreement=agreement(_seen(summary.shift, reference)),
+        alignment=alignment(_seen(summary.shift, reference), _seen(reference.own.shift, reference)),
+        fresh=best_gain(_seen(_fresh(summary, echo, reference.last), reference)),
+        sketch=tuple(form / length for form in forms),
+    )
+
+
+def _seen(shift: Shift, reference: Reference) -> Shift:
+    """The kinds that occur in the probe; a row without examples says nothing, and is all 0."""
+    kinds = [kind for kind, row in enumerate(reference.own.shift) if any(row)]
+    return [[shift[row][column] for column in kinds] for row in kinds]
+
+
+def _fresh(summary: UpdateSummary, echo: float, last: UpdateSummary | None) -> Shift:
+    """The shift an update of norm 1 makes without its part along the last accepted one."""
+    rows = _scaled(summary)
+    if last is None:
+        return rows
+    return [
+        [new - echo * old for new, old in zip(*pair, strict=True)]
+        for pair in zip(rows, _scaled(last), strict=True)
+    ]
+
+
+def _scaled(summary: UpdateSummary) -> Shift:
+    norm = summary.geometry.norm or 1.0
+    return [[value / norm for value in row] for row in summary.shift]
