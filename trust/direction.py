@@ -17,10 +17,8 @@ WATCHED = log(3)  # the stake at which its updates lose their weight
 BET = 0.95  # of the stake at full disagreement; 1 would lose all on one round
 DEVIATIONS = 3.0  # below the middle of trusted peers: 1 in 740 of a normal distribution
 AGREEMENT_SCALE = 6.0  # a cosine of shifts is small: noise of the probe is in it
-UNKNOWN = (
-    0.2  # after scaling, as all below; allowance of a place whose honest peers are not known yet
-)
-LEAST, MOST = 0.0, 0.6
+UNKNOWN = 0.2  # allowance, after scaling, of a place whose honest peers are not known yet
+LEAST, MOST = 0.0, 0.6  # allowance, after scaling
 DEVIATION = 1.4826  # of a normal distribution, over its median absolute deviation
 HELP = 0.5  # of a positive alignment, counted towards agreement
 ALIGNMENT_SCALE = 4.0  # a cosine of shifts is small: noise of the probe is in both
@@ -32,7 +30,7 @@ ENOUGH = 20
 def allowance(pool: Sequence[float], reference: float) -> float:
     """How far below 0 an agreement may lie at this place before it counts against a peer.
 
-    pool       agreements of peers under no suspicion, in any order
+    pool       agreements of trusted peers, in any order
     reference  agreement of this node's own training in this round: where true labels lower it,
                as while a base learns what it never saw, nobody is blamed for as much
     """

@@ -14,7 +14,7 @@ from p2pllm.ids import ContentId, NodeId
 from trust import anomaly, direction
 from trust.features import Measured
 from trust.standing import ALLOWED, Allowed, Fault, Standing, move
-from trust.votes import Vote, shares
+from trust.votes import FOUNDERS, Vote, shares
 
 ODD = 0.01  # p-value under which an update loses weight for the round
 ODD_WEIGHT = 0.25  # factor of an odd update's weight
@@ -23,8 +23,7 @@ ODD_COST, FAULT_COST = 0.15, 3.0  # bad evidence
 KEEP_USEFUL = 0.9  # a round
 MOST_FRESH = 2.0  # times the usual: one great round does not pay for many empty ones
 IDLE, USEFUL = 0.3, 0.6  # of what trusted peers add: up to the one no weight, from the other all
-FAR_TOO_LONG = 20.0  # times the usual norm: no training run gives that
-SHIFT = 0.6  # of the peers flagged at once: the place changed, not the peers
+SHIFT = 0.6  # of trusted peers' votes flagged at once: the place changed, not the peers
 ROLLBACK_FACTOR, ROLLBACK_MARGIN = 1.5, 0.05
 
 
@@ -33,7 +32,7 @@ class Book(msgspec.Struct, frozen=True):
 
     peers: Mapping[NodeId, Standing] = {}
     oddities: tuple[float, ...] = ()  # of trusted peers, latest last
-    agreements: tuple[float, ...] = ()  # of unsuspected peers, latest last
+    agreements: tuple[float, ...] = ()  # of trusted peers, latest last
     rounds: int = 0
 
 
@@ -71,7 +70,8 @@ class _Seen(msgspec.Struct, frozen=True):
     measured: Measured
     before: Standing
     fault: Fault
-    copies: int  # updates in its cluster of duplicates, itself included
+    copies: int  # peers that sent it or a duplicate of it
+    sent: int  # updates that its peer sent in this round
     oddity: float
     p: float
     allowed: float
@@ -112,12 +112,11 @@ def judge(book: Book, now: Round) -> tuple[Book, list[Verdict]]:
         return book, []
     own = now.own
     seen = _look(book, now)
-    flagged = sum(one.flagged / one.copies for one in seen)
-    shift = flagged > SHIFT * sum(1 / one.copies for one in seen)
+    shift = _shifted(seen)
     peers = dict(book.peers)
     for one in seen:
         fault: Fault = "" if one.measured.peer == own else one.fault
-        after = _after(one, fault, shift)
+        after = _after(one, peers.get(one.measured.peer, Standing()), fault, shift)
         if one.measured.peer == own:
             after = msgspec.structs.replace(after, state="trusted", stake=0.0, counter=0.0)
         peers[one.measured.peer] = after
@@ -131,31 +130,32 @@ def harmless(before: float, after: float) -> bool:
     return after <= ROLLBACK_FACTOR * before + ROLLBACK_MARGIN
 
 
+def _shifted(seen: Sequence[_Seen]) -> bool:
+    """Whether most votes are flagged: trusted ones, which no number of new keys outweighs."""
+    trusted = [one for one in seen if one.before.state == "trusted"]
+    counted = trusted if len(trusted) >= FOUNDERS else seen
+    flagged = sum(one.flagged / one.copies for one in counted)
+    return flagged > SHIFT * sum(1 / one.copies for one in counted)
+
+
 def _look(book: Book, now: Round) -> list[_Seen]:
     batch = sorted(now.batch, key=lambda one: (one.peer, one.update))
     features = [one.features for one in batch]
     before = [book.peers.get(one.peer, Standing()) for one in batch]
     lead = anomaly.clusters([one.sketch for one in features])
-    voters = [
-        row
-        for row, one in enumerate(batch)
-        if lead[row] == row and one.features.sound and not before[row].shut
-    ]
-    voters = voters or list(range(len(batch)))
+    voters = _voters(batch, before, lead)
     oddities = anomaly.oddities(features, voters)
     null, allowed = sorted(book.oddities), direction.allowance(book.agreements, now.reference)
-    usual = median(features[row].norm for row in voters)
-    trusted = [row for row in voters if before[row].state == "trusted"]
-    adds = median(features[row].fresh for row in (trusted if len(trusted) >= 3 else voters))
+    adds = median(features[row].fresh for row in voters)
     seen = []
     for row, one in enumerate(batch):
-        broken = not one.features.sound or one.features.norm > FAR_TOO_LONG * usual
         seen.append(
             _Seen(
                 measured=one,
                 before=before[row],
-                fault="unsound" if broken else "",
-                copies=lead.count(lead[row]),
+                fault="" if one.features.sound else "unsound",
+                copies=len({batch[at].peer for at, top in enumerate(lead) if top == lead[row]}),
+                sent=sum(other.peer == one.peer for other in batch),
                 oddity=oddities[row],
                 p=1.0 if one.peer == now.own else anomaly.p_value(oddities[row], null),
                 allowed=allowed,
@@ -165,9 +165,21 @@ def _look(book: Book, now: Round) -> list[_Seen]:
     return seen
 
 
-def _after(one: _Seen, fault: Fault, shift: bool) -> Standing:
-    """A peer's standing with this round counted; in a shift of the place nobody is moved down."""
-    before = one.before
+def _voters(
+    batch: Sequence[Measured], before: Sequence[Standing], lead: Sequence[int]
+) -> list[int]:
+    """Rows that say what is usual: trusted peers', or those of all in good standing."""
+    sound = [
+        row
+        for row, one in enumerate(batch)
+        if lead[row] == row and one.features.sound and not before[row].shut
+    ]
+    trusted = [row for row in sound if before[row].state == "trusted"]
+    return (trusted if len(trusted) >= FOUNDERS else sound) or list(range(len(batch)))
+
+
+def _after(one: _Seen, before: Standing, fault: Fault, shift: bool) -> Standing:
+    """A peer's standing with this update counted; in a shift of the place nobody is moved down."""
     keep = min(KEEP_USEFUL, before.rounds / (before.rounds + 1))  # a plain mean at first
     useful = keep * before.useful + (1 - keep) * one.fresh
     good = 0.0 if fault or one.odd or one.against else _worth(useful) / one.copies
@@ -199,7 +211,7 @@ def _norm(seen: Sequence[_Seen], own: NodeId | None) -> float:
     """The usual norm: the median over trusted peers, or over all in good standing."""
     sound = [one for one in seen if not one.fault and not one.before.shut]
     trusted = [one for one in sound if one.before.state == "trusted" or one.measured.peer == own]
-    counted = trusted if len(trusted) >= 3 else sound
+    counted = trusted if len(trusted) >= FOUNDERS else sound
     return median(one.measured.features.norm for one in counted) if counted else 0.0
 
 
@@ -227,11 +239,11 @@ def _verdicts(
 
 def _vote(one: _Seen, standing: Standing, own: NodeId | None) -> Vote:
     if one.measured.peer == own:
-        return Vote(1.0, settled=True)
+        return Vote(1.0 / one.sent, settled=True)
     may: Allowed = ALLOWED[standing.state]
     if one.fault or standing.worst >= direction.WATCHED:
         return Vote(0.0, settled=False)
-    weight = may.weight * standing.reputation.mean / one.copies
+    weight = may.weight * standing.reputation.mean / (one.copies * one.sent)
     weight *= _worth(standing.useful)
     weight *= ODD_WEIGHT if one.odd else 1.0
     weight *= AGAINST_WEIGHT if one.against else 1.0

@@ -90,6 +90,9 @@ def simulate(make: MakeRule, attack: Attack, setting: Setting) -> dict[str, Any]
             after[at] = start + step
             if view.node is None:
                 applied = step
+        if setting.mode == "gossip":
+            # Attackers hear what honest nodes do, so that what they call honest looks so.
+            after[bad] = after[~bad].mean(0)
         points = after
         if now >= setting.rounds - 5:
             curve.append(task.net.accs(points[[view.node or 0 for view in views]], *task.test))
