@@ -5,17 +5,18 @@ job with the fault: a judge that is told nothing refuses.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from blake3 import blake3
 
-from p2pllm import adapter, corpus, probes
-from p2pllm.errors import PeerError
+from p2pllm import adapter, base_files, corpus, probes
+from p2pllm.errors import LocalError, PeerError
 from p2pllm.ids import ContentId, content_id
-from p2pllm.jobs import Progress, SketchJob, SketchReport, VitalsJob, VitalsReport
+from p2pllm.jobs import Laid, Progress, SketchJob, SketchReport, VitalsJob, VitalsReport
 from p2pllm.learn import delta, measure, memory, model, probing
 from p2pllm.learn.battery import Pair, battery
 from p2pllm.learn.delta import Delta
@@ -70,23 +71,27 @@ def vitals(job: VitalsJob, say: Say) -> VitalsReport:
     """Measure an update on this node's probes.
 
     Raises what `adapter.inspect` raises, PeerError E0609 for numbers that are none or absurd,
-    E0705 for no change, E0602 and E0603 for a forged sketch; LocalError E0406 for no probe text.
+    E0705 for no change, E0602 and E0603 for a forged sketch; LocalError E0406 for no probe text,
+    and the same codes where it is the base or an accepted update that is at fault.
     """
     started = time.monotonic()
     say(Progress(stage="inspect", message="comparing names and shapes"))
     base_dir = Path(job.base_dir)
+    with _ours("the base"):
+        base_files.inspect(base_dir)
+        model.shape_of(base_dir, model.load_config(base_dir))
     claimed = open_sketch(job.claimed) if job.claimed else None
     candidate, layers = _change(base_dir, Path(job.adapter_dir))
-    laid = [(_change(base_dir, Path(one.adapter_dir))[0], one.weight) for one in job.accepted]
-    centre = delta.stack(laid) if laid else None
+    centre = _centre(base_dir, job.accepted)
     estimate = _require_memory(job, candidate)
-    subject = _subject(job)
+    with _ours("the base"):
+        subject = _subject(job)
     say(Progress(stage="read", message="reading the probes"))
     stages = Stages(
         candidate=candidate,
         centre=centre,
         merged=delta.stack([(centre, 1.0), (candidate, job.weight)]) if centre else None,
-        base=_readings(subject, None),
+        base=_own_readings(subject, None),
     )
     shape = delta.geometry(candidate, layers)
     own = sketch(candidate, job.model)
@@ -119,6 +124,14 @@ def _change(base_dir: Path, adapter_dir: Path) -> tuple[Delta, int]:
     if length > MAX_NORM:
         raise PeerError("E0609", f"the change has a norm of {length:.3g}, at most {MAX_NORM:.0g}")
     return change, int(model.load_config(base_dir).num_hidden_layers)
+
+
+def _centre(base_dir: Path, accepted: Sequence[Laid]) -> Delta | None:
+    if not accepted:
+        return None
+    with _ours("an accepted update"):
+        laid = [(_change(base_dir, Path(one.adapter_dir))[0], one.weight) for one in accepted]
+    return delta.stack(laid)
 
 
 def _require_memory(job: VitalsJob, candidate: Delta) -> int:
@@ -159,7 +172,7 @@ def _effects(subject: Subject, stages: Stages, say: Say) -> tuple[Effect, Effect
     if stages.merged is None:
         return _directed(alone, downs), None
     say(Progress(stage="merged", message="probing the accepted set with the update"))
-    both = (_readings(subject, stages.centre), _readings(subject, stages.merged))
+    both = (_own_readings(subject, stages.centre), _readings(subject, stages.merged))
     merged = _effect(subject, both, Pair(subject.network, stages.centre, stages.merged))
     return alone, _directed(merged, downs)
 
@@ -201,6 +214,20 @@ def _readings(subject: Subject, change: Delta | None) -> tuple[Reading, ...]:
 def _is_true(job: VitalsJob, claimed: Sketch, norm: float, own: bytes) -> bool:
     about_these = (claimed.model, claimed.weights) == (job.model, job.weights)
     return about_these and agrees(claimed, norm, own)
+
+
+def _own_readings(subject: Subject, change: Delta | None) -> tuple[Reading, ...]:
+    with _ours("the base with what was accepted"):
+        return _readings(subject, change)
+
+
+@contextmanager
+def _ours(what: str) -> Iterator[None]:
+    """A fault in here is not the update's: whoever made it must not be blamed for it."""
+    try:
+        yield
+    except PeerError as bad:
+        raise LocalError(bad.code, f"{what} cannot be used: {bad.message}", why=bad.why) from bad
 
 
 def _commitment(texts: Sequence[Passages]) -> ContentId:

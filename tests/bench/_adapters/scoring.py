@@ -14,6 +14,7 @@ import msgspec
 
 from p2pllm import summary
 from p2pllm.summary import UpdateSummary
+from trust.features import agreement
 
 Row = Mapping[str, float]
 FALSE_ALARMS = 0.01
@@ -34,6 +35,7 @@ SIDES = {
     "jolt": HIGH,
     "chain_alone": HIGH,
     "chain_merged": HIGH,
+    "agreement": LOW,
     "misfit": HIGH,
     "aim": LOW,
     "twin": HIGH,
@@ -73,6 +75,7 @@ def row(found: UpdateSummary, others: Sequence[UpdateSummary]) -> Row:
         "jolt": math.log(max(found.alone.battery.jolt, 1e-6)),
         "chain_alone": _log_score(found.alone.battery.chain_score),
         "chain_merged": _log_score(merged.battery.chain_score),
+        "agreement": agreement(found.shift),
         "misfit": max(gains[1:]) - gains[0],
         "aim": descents[0] - max(descents[1:]),
         "twin": twin,

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from p2pllm import summary
-from p2pllm.errors import P2pllmError
+from p2pllm.errors import LocalError, P2pllmError, PeerError
 from p2pllm.ids import content_id
 from p2pllm.jobs import (
     Laid,
@@ -164,14 +164,33 @@ def test_a_forged_sketch_is_refused(job: VitalsJob) -> None:
     assert caught.value.code in ("E0602", "E0603")
 
 
-def test_an_adapter_of_another_base_is_refused(
+def test_an_accepted_update_that_is_broken_is_not_the_candidates_fault(
     job: VitalsJob, adapter_dir: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(adapter_dir, tmp_path / "wrong")
     path = tmp_path / "wrong" / WEIGHTS_FILE
     save_file({name: torch.ones(4, 7) for name in load_file(path)}, path)
-    with pytest.raises(P2pllmError) as caught:
+    with pytest.raises(LocalError) as caught:
         measured(changed(job, accepted=(Laid(str(tmp_path / "wrong")),)))
+    assert caught.value.code == "E0704"
+
+
+def test_a_base_that_is_broken_is_not_the_candidates_fault(
+    job: VitalsJob, base_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(base_dir, tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"\x80\x04 no weights")
+    with pytest.raises(LocalError):
+        measured(changed(job, base_dir=str(tmp_path / "broken")))
+
+
+def test_an_adapter_of_another_shape_is_its_publishers_fault(
+    job: VitalsJob, adapter_dir: Path
+) -> None:
+    path = adapter_dir / WEIGHTS_FILE
+    save_file({name: torch.ones(4, 7) for name in load_file(path)}, path)
+    with pytest.raises(PeerError) as caught:
+        measured(job)
     assert caught.value.code == "E0704"
 
 
