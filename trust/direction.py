@@ -18,11 +18,11 @@ BET = 0.95  # of the stake at full disagreement; 1 would lose all on one round
 DEVIATIONS = 3.0  # below the middle of trusted peers: 1 in 740 of a normal distribution
 AGREEMENT_SCALE = 6.0  # a cosine of shifts is small: noise of the probe is in it
 UNKNOWN = 0.2  # allowance, after scaling, of a place whose honest peers are not known yet
-LEAST, MOST = 0.0, 0.6  # allowance, after scaling
+LEAST, MOST = 0.0, 1.0  # allowance, after scaling
 DEVIATION = 1.4826  # of a normal distribution, over its median absolute deviation
-HELP = 0.5  # of a positive alignment, counted towards agreement
+HELP = 2.0  # of a positive alignment, counted towards agreement
 ALIGNMENT_SCALE = 4.0  # a cosine of shifts is small: noise of the probe is in both
-ALIGNMENT_ALLOWANCE = 1.4  # after scaling; a probe is small, and a peer may know what it lacks
+ALIGNMENT_ALLOWANCE = 1.8  # after scaling; a probe is small, and a peer may know what it lacks
 POOL = 400  # agreements that are kept
 ENOUGH = 20
 
