@@ -15,7 +15,7 @@ from p2pllm.keys import generate
 from p2pllm.manifest import Manifest
 from tests.strategies import manifests, records
 from tests.vectors.hexdump import read_hex
-from tests.vectors.values import IDENTITY, NOW, VECTORS, Vector
+from tests.vectors.values import ADVERT, IDENTITY, NOW, VECTORS, Vector
 
 BOB = generate()
 SMALL = 1024
@@ -151,8 +151,8 @@ def test_deep_nesting_is_refused_without_using_up_the_stack() -> None:
 
 @given(st.sampled_from(["manifest.1", "advert.1"]), st.sampled_from(["advert.1", "announce.1"]))
 def test_a_signature_speaks_for_one_purpose(purpose: str, other: str) -> None:
-    record = codec.sign(IDENTITY, purpose, VECTORS[2].value)
-    kind = type(VECTORS[2].value)
+    record = codec.sign(IDENTITY, purpose, ADVERT)
+    kind = type(ADVERT)
     if purpose == other:
         assert codec.open_signed(record, other, kind, SMALL).by == IDENTITY.node
     else:
@@ -161,7 +161,7 @@ def test_a_signature_speaks_for_one_purpose(purpose: str, other: str) -> None:
 
 
 def test_nobody_can_sign_in_another_name() -> None:
-    body = codec.encode(VECTORS[2].value)  # by IDENTITY
+    body = codec.encode(ADVERT)  # by IDENTITY
     with pytest.raises(PeerError) as refused:
         advert.open_record(BOB.sign("advert.1", body) + body, NOW)
     assert refused.value.code == "E0602"
