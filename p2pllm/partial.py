@@ -25,6 +25,10 @@ from p2pllm.running_hash import RunningHash
 
 MAX_MAP_BYTES = 256 + MAX_FILE_BYTES // CHUNK_BYTES // 8  # tag, names, two ids, a bit a chunk
 _SAVE_EVERY = 64  # chunks: a power cut costs at most 64 MiB, and a fsync is amortized over as much
+# Chunks after which the bytes go to the disk and out of memory. A model of gigabytes must not push
+# everybody's pages out, and a fetch that uses the same few pages again and again is faster: 0.84
+# instead of 0.65 of two bare p2pd in a virtual machine, whose host backs each fresh page first.
+_SETTLE_EVERY = 16
 
 
 class Map(msgspec.Struct, frozen=True, kw_only=True, tag="partial.1"):
@@ -125,9 +129,12 @@ class Partial:
                 return
             with full_disk_is_expected(f"chunk {index} of {self.id}"):
                 write_at(self.fd, data, offset)
-            due = self._mark(index)
+            unsaved = self._mark(index)
             self._whole.arrived(index, data, self._has)
-        if due:
+            if unsaved % _SETTLE_EVERY == 0:
+                with full_disk_is_expected(f"chunk {index} of {self.id}"):
+                    self._settle()
+        if unsaved >= _SAVE_EVERY:
             self._save()
 
     def finish(self) -> ContentId:
@@ -197,11 +204,11 @@ class Partial:
         with self._state:
             return index < self.chunk_count and bool(self._bits[index // 8] >> index % 8 & 1)
 
-    def _mark(self, index: int) -> bool:
+    def _mark(self, index: int) -> int:
         with self._state:
             self._bits[index // 8] |= 1 << index % 8
             self._unsaved += 1
-            return self._unsaved >= _SAVE_EVERY
+            return self._unsaved
 
     def _save(self) -> None:
         with self._writing(), full_disk_is_expected(f"progress of {self.id}"):
@@ -211,9 +218,13 @@ class Partial:
         with self._saving:
             with self._state:
                 bits, self._unsaved = bytes(self._bits), 0
-            os.fdatasync(self.fd)  # the bytes first, then the bits that speak of them
+            self._settle()  # the bytes first, then the bits that speak of them
             progress = Map(blob=self.id, size=self.size, chunks=self._chunks, bits=bits)
             replace_file(self._files.map, codec.encode(progress))
+
+    def _settle(self) -> None:
+        os.fdatasync(self.fd)
+        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -4,9 +4,6 @@ Two processes, each with its own key, p2pd and store. `verified` is all of `fetc
 checked and written, the whole checked and committed to the store. `bare` moves the same bytes over
 the same two p2pd from sendfile to recv_into and drops them. `tcp` is sendfile to recv_into on
 loopback TCP, hashed with BLAKE3 as it arrives. A round runs all three; figures are medians.
-
-Memory is touched before: the host of a virtual machine backs a page at its first use, which was
-measured to make a first write of 200 MB to the page cache ten times as slow as the next.
 """
 
 import argparse
@@ -39,8 +36,6 @@ from p2pllm.store import Store
 LISTEN = ["/ip4/127.0.0.1/tcp/0"]
 BARE = "/p2pllm/bench/bare/1"
 MB = 1e6
-TOUCHED_MIB = 2048  # what eight rounds write to files, and the rest
-_TOUCH = "import mmap, sys; n = int(sys.argv[1]); mmap.mmap(-1, n * 2**20)[::4096] = bytes(n * 256)"
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -73,8 +68,6 @@ def main(argv: list[str]) -> dict[str, Any]:
     if chosen.serve:
         trio.run(_serve, chosen.serve, int(chosen.mb * MB))
         return {}
-    touched_mib = min(TOUCHED_MIB, psutil.virtual_memory().available // 2**21)
-    subprocess.run([sys.executable, "-c", _TOUCH, str(touched_mib)], check=True)
     with tempfile.TemporaryDirectory(prefix="p2x", dir=chosen.dir) as folder:
         return trio.run(_measure, Path(folder), chosen.mb, chosen.rounds)
 
