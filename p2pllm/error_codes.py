@@ -180,6 +180,9 @@ E0711 base-refused
 E0712 pinned
     The model is pinned, so it is not removed.
     Unpin it first.
+E0713 other-tokenizer
+    Teacher and student cut text into different tokens.
+    Take a student of the teacher's lineage, such as a block of it.
 
 E0801 over-quota
     The store would grow over its quota.

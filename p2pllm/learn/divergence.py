@@ -1,0 +1,74 @@
+"""How far a student's next-token distribution is from a teacher's, whole or kept in a few numbers.
+
+With teacher p and student q the skew divergences mix a little, s, of one into the other, which
+keeps the gradient bounded where one of them has next to no mass:
+forward KL(p, s p + (1 - s) q), reverse KL(q, (1 - s) p + s q).
+Source: DistiLLM, arXiv 2402.03898, equation 3. What a cache of the likeliest tokens leaves out is
+one more outcome, the tail; draws need no tail and are unbiased (arXiv 2503.16870, section 4).
+"""
+
+import msgspec
+import torch
+
+from p2pllm.errors import LocalError
+from p2pllm.logit_cache import Caching
+
+LEAST = 1e-7  # probability that a tail is taken to have; below it float32 sums are noise
+
+
+class Sparse(msgspec.Struct, frozen=True):
+    """A teacher's distributions as a few entries each."""
+
+    index: torch.Tensor  # (…, keep) long
+    value: torch.Tensor  # (…, keep) log probability, or log share of the draws; -inf is no entry
+    tail: bool  # what is missing from one is the mass of all other tokens
+
+
+def kl(
+    student: torch.Tensor,
+    teacher: torch.Tensor | Sparse,
+    *,
+    skew: float = 0.1,
+    reverse: bool = False,
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """The mean skew divergence in nats a token, of logits (…, vocabulary).
+
+    teacher      logits of the same shape, or entries kept at this temperature
+    temperature  of the student's logits and of a whole teacher's
+    Raises LocalError E0204 for the reverse of draws: it is infinite beside them.
+    """
+    q = torch.log_softmax(student.float() / temperature, -1)
+    if isinstance(teacher, torch.Tensor):
+        p = torch.log_softmax(teacher.float() / temperature, -1)
+    else:
+        if reverse and not teacher.tail:
+            raise LocalError("E0204", "draws of a teacher have no reverse divergence")
+        p = teacher.value.float()
+        q = q.gather(-1, teacher.index)
+        if teacher.tail:
+            p, q = (torch.cat([part, _tail(part)], -1) for part in (p, q))
+    near, far = (q, p) if reverse else (p, q)
+    weight = near.exp()
+    mixed = torch.log(skew * weight + (1 - skew) * far.exp()) if skew else far
+    terms = torch.where(weight > 0, weight * (near - mixed), torch.zeros_like(weight))
+    return terms.sum(-1).mean()
+
+
+def keep(logits: torch.Tensor, caching: Caching, source: torch.Generator | None = None) -> Sparse:
+    """The few entries of each distribution that a cache keeps."""
+    logs = torch.log_softmax(logits.float() / caching.temperature, -1)
+    if caching.kind == "top":
+        top = logs.topk(caching.keep, -1)
+        return Sparse(top.indices, top.values, tail=True)
+    flat = logs.flatten(0, -2).exp()
+    drawn = torch.multinomial(flat, caching.keep, replacement=True, generator=source)
+    drawn = drawn.view(*logits.shape[:-1], caching.keep).sort(-1).values
+    same = drawn.unsqueeze(-1) == drawn.unsqueeze(-2)
+    first = ~same.tril(-1).any(-1)  # of equal draws the first stands for all
+    share = torch.log(same.sum(-1) / caching.keep)
+    return Sparse(drawn, share.masked_fill(~first, -torch.inf), tail=False)
+
+
+def _tail(logs: torch.Tensor) -> torch.Tensor:
+    return torch.log((1 - logs.exp().sum(-1, keepdim=True)).clamp_min(LEAST))
