@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BENCH ?= search gossip transfer
+WORKERS ?= 2
 PACKAGES := p2pllm gossip trust node
 
 BIN := $(VENV)/bin
@@ -18,8 +19,8 @@ setup: $(STAMP)  ## make the virtual environment and install p2pllm into it
 demo: $(STAMP)  ## four nodes on this machine: tune, publish, find, pull, measure, refuse
 	@$(BIN)/p2pllm demo
 
-test: $(STAMP)  ## all tests; no network, no GPU
-	$(BIN)/pytest
+test: $(STAMP)  ## all tests; no network, no GPU; WORKERS=1 runs them one after the other
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 check: $(STAMP)  ## lint, format, types, import contracts, size limits
 	$(BIN)/ruff check .

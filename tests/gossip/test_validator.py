@@ -71,7 +71,7 @@ def test_a_record_below_the_deepest_level_is_refused() -> None:
         index_key("en", "medical", "-", "s5", "base"),
         index_key("*", "*", "*", "*", "adapter"),
         provider_key(ADVERT.manifest),
-        presence_key(ALICE.node),
+        pytest.param(presence_key(ALICE.node), id="presence"),
         "",
     ],
 )
