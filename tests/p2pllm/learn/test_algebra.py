@@ -12,6 +12,7 @@ from p2pllm.heads import Accepted
 from p2pllm.learn import algebra, delta
 from p2pllm.learn.algebra import Part, Parts, Update
 from p2pllm.learn.delta import Delta, Factors
+from tests.bench import algebra as bench
 
 PARENT = "model.layers.3.mlp.up_proj"
 BLOCK = "model.layers.1.mlp.up_proj"  # a block's layers are counted anew
@@ -182,3 +183,12 @@ def test_angles_tell_shared_directions_from_new_ones() -> None:
     assert read.tolist() == pytest.approx([1.0, 1.0])
     again = {PARENT: Factors(torch.cat([eye[:, :2]] * 2, 1), torch.cat([eye[:2]] * 2))}
     assert algebra.angles(again, one)[PARENT][0].tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_the_bench_measures_what_it_says() -> None:
+    found = bench.main(["--short"])
+    assert found["max_rel_error"] < MOST
+    assert found["qr_speedup"] > 0
+    rivals = found["rivals"]
+    assert rivals["ours_exact"] < MOST < rivals["fedit_shared_a_drift_10_percent"]
+    assert rivals["ours_rank_16"] == pytest.approx(rivals["flexlora_rank_16"], rel=1e-3)
