@@ -12,19 +12,24 @@ import msgspec
 
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.ids import ContentIdField
+from p2pllm.job_fields import (
+    Bytes,
+    Directory,
+    ModelId,
+    Paths,
+    Share,
+    Target,
+    Threads,
+    Tokens,
+)
+from p2pllm.job_fields import Laid as Laid
+from p2pllm.job_fields import Probe as Probe
+from p2pllm.job_fields import Secret as Secret
+from p2pllm.jobs_round import MergeJob, MergeReport, RoundJob, RoundReport
 from p2pllm.names import Place
-from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, Name, Size, UpdateSummary
+from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, Size, UpdateSummary
 
 MAX_LINE_BYTES = 1024 * 1024  # a job or an event; each is a few kilobytes
-
-Directory = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-Paths = Annotated[tuple[Directory, ...], msgspec.Meta(min_length=1, max_length=256)]
-Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
-Threads = Annotated[int, msgspec.Meta(ge=1, le=256)]
-Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
-Tokens = Annotated[int, msgspec.Meta(ge=16, le=2**31)]
-Target = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.]{1,120}\Z")]
-ModelId = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
 
 HELD_OUT = 0.1  # share of documents kept out of training
 EVAL_TOKENS = 4096  # scored by default: a dozen abstracts, some 10 s on one core
@@ -94,29 +99,6 @@ class SketchJob(msgspec.Struct, frozen=True, kw_only=True, tag="sketch", tag_fie
     threads: Threads = 1
 
 
-class Secret(msgspec.Struct, frozen=True):
-    """What decides which text this node probes with; never shown."""
-
-    value: Annotated[bytes, msgspec.Meta(min_length=16, max_length=64)]
-
-    def __repr__(self) -> str:
-        return "Secret()"
-
-
-class Probe(msgspec.Struct, frozen=True):
-    """Text of one domain to probe with."""
-
-    domain: Name
-    data: Paths
-
-
-class Laid(msgspec.Struct, frozen=True):
-    """One update of the accepted set, and how much of it counts."""
-
-    adapter_dir: Directory
-    weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
-
-
 class VitalsJob(msgspec.Struct, frozen=True, kw_only=True, tag="vitals", tag_field="job"):
     """Measure an update before it is judged: docs/specs/summary.md."""
 
@@ -138,7 +120,7 @@ class VitalsJob(msgspec.Struct, frozen=True, kw_only=True, tag="vitals", tag_fie
     max_memory_bytes: Bytes = 0
 
 
-Job = ImportJob | TuneJob | EvalJob | CheckJob | SketchJob | VitalsJob
+Job = ImportJob | TuneJob | EvalJob | CheckJob | SketchJob | VitalsJob | RoundJob | MergeJob
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True, tag="import", tag_field="job"):
@@ -220,7 +202,16 @@ class VitalsReport(msgspec.Struct, frozen=True, kw_only=True, tag="vitals", tag_
     peak_rss: int
 
 
-Report = ImportReport | TuneReport | EvalReport | CheckReport | SketchReport | VitalsReport
+Report = (
+    ImportReport
+    | TuneReport
+    | EvalReport
+    | CheckReport
+    | SketchReport
+    | VitalsReport
+    | RoundReport
+    | MergeReport
+)
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress", tag_field="event"):

@@ -41,7 +41,26 @@ class Proof(msgspec.Struct, frozen=True, tag="proof.1"):
     other: bytes
 
 
-Event = Judged | Operator | Proof
+class Unfit(msgspec.Struct, frozen=True):
+    """An update that was judged well and still not taken: the number, and its limit."""
+
+    update: ContentIdField
+    code: Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,24}\Z")]
+    value: float
+    limit: float
+
+
+class Merged(msgspec.Struct, frozen=True, kw_only=True, tag="merged.1"):
+    """What a place serves changed, or did not, after the candidate was probed."""
+
+    taken: tuple[ContentIdField, ...] = ()
+    unfit: tuple[Unfit, ...] = ()
+    dropped: tuple[ContentIdField, ...] = ()  # taken before, and out now
+    before: float = 0.0  # loss on the probe, nats per token; 0 where nothing was probed
+    after: float = 0.0
+
+
+Event = Judged | Operator | Proof | Merged
 
 
 class Entry(msgspec.Struct, frozen=True, tag="ledger.1"):
@@ -61,6 +80,8 @@ def apply(book: Book, event: Event) -> Book:
     """The book after one event; PeerError if a proof proves nothing."""
     if isinstance(event, Judged):
         return judge(book, event.round)[0]
+    if isinstance(event, Merged):
+        return book  # it is about updates; what their peers are worth was judged before
     if isinstance(event, Operator):
         change = quarantine if event.act == "quarantine" else release
         standing = book.peers.get(event.peer, Standing())

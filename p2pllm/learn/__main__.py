@@ -19,6 +19,7 @@ from p2pllm.jobs import (
     SketchJob,
     VitalsJob,
 )
+from p2pllm.jobs_round import MergeJob, RoundJob
 from p2pllm.learn.channel import Channel
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
@@ -76,6 +77,10 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
         from p2pllm.learn import vitals
 
         return vitals.run(job, report)
+    if isinstance(job, RoundJob | MergeJob):
+        from p2pllm.learn import rounds
+
+        return rounds.run(job, report)
     from p2pllm.learn.tune import tune
 
     return tune(job, report)

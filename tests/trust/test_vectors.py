@@ -14,7 +14,7 @@ from tests.trust.values import named, node
 from trust.evidence import FIRST, MAX_OBSERVATION_BYTES, Shown, open_observation, seal
 from trust.features import Features, Measured
 from trust.judge import Round
-from trust.ledger import MAX_ENTRY_BYTES, Entry, Judged, Operator, append
+from trust.ledger import MAX_ENTRY_BYTES, Entry, Judged, Merged, Operator, Unfit, append
 
 HERE = Path(__file__).parent / "vectors"
 OBSERVATION = observation(1, FIRST, reasons=(Shown("stake", 3.25, 2.9957322735539909),))
@@ -31,6 +31,16 @@ FEATURES = Features(
 ROUND = Round(batch=(Measured(peer=node(3), update=named("update 1"), features=FEATURES),))
 ENTRIES = {
     "ledger.1.judged": Entry(FIRST, Judged(ROUND)),
+    "ledger.1.merged": Entry(
+        named("entry"),
+        Merged(
+            taken=(named("update 1"),),
+            unfit=(Unfit(named("update 2"), "harm", 0.5, 0.25),),
+            dropped=(named("update 3"),),
+            before=3.5,
+            after=3.25,
+        ),
+    ),
     "ledger.1.operator": Entry(named("entry"), Operator("release", node(3), "a mistake")),
 }
 
