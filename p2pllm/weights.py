@@ -180,6 +180,9 @@ def _check_metadata(name: str, metadata: object) -> None:
 
 
 def _refuse_other_kinds(name: str, start: bytes) -> None:
+    # A header of 640, 896 or 1,152 bytes begins as a pickle does, but its length ends in zeros.
+    if start[2:9] == b"\0\0\0\0\0\0{":
+        return
     for magic, kind in _MAGIC:
         if start.startswith(magic):
             raise _not_safetensors(name, f"it is {kind}")

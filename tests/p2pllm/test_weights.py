@@ -149,6 +149,13 @@ def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "E0608"
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480])
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path: Path, length: int) -> None:
+    raw = json.dumps(GOOD).encode().ljust(length)
+    header = weights.read_header(written(tmp_path / "m.safetensors", packed(raw)))
+    assert header["a"].shape == (2, 3)
+
+
 def test_a_directory_with_only_pickles_says_so(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(PeerError) as caught:
