@@ -9,8 +9,11 @@ import pytest
 
 from p2pllm import codec
 from p2pllm.errors import PeerError
+from p2pllm.ids import content_id
 from tests.trust.test_evidence import ME, observation
 from tests.trust.values import named, node
+from tests.vectors.values import SUMMARY
+from trust import bundle
 from trust.evidence import FIRST, MAX_OBSERVATION_BYTES, Shown, open_observation, seal
 from trust.features import Features, Measured
 from trust.judge import Round
@@ -43,12 +46,30 @@ ENTRIES = {
     ),
     "ledger.1.operator": Entry(named("entry"), Operator("release", node(3), "a mistake")),
 }
+SUMMARIES = (codec.encode(SUMMARY),)
+TAKEN = bundle.Taken(
+    update=named("update 1"),
+    summary=content_id(SUMMARIES[0]),
+    own=content_id(SUMMARIES[0]),
+    last=None,
+)
+BUNDLE = bundle.Bundle(
+    by=ME.node,
+    subject=node(3),
+    place=OBSERVATION.place,
+    made_at=1.0e9,
+    ledger=(append(FIRST, Judged(ROUND))[1],),
+    observations=(seal(ME, OBSERVATION),),
+    summaries=SUMMARIES,
+    taken=(TAKEN,),
+)
 
 
 def golden() -> dict[str, bytes]:
     """Every record as it is written now."""
     entries = {name: append(entry.before, entry.event)[1] for name, entry in ENTRIES.items()}
-    return {"observation.1": seal(ME, OBSERVATION), **entries}
+    shown = codec.sign(ME, bundle.PURPOSE, BUNDLE)
+    return {"observation.1": seal(ME, OBSERVATION), "bundle.1": shown, **entries}
 
 
 def read(name: str) -> bytes:
@@ -61,6 +82,7 @@ def test_every_record_has_its_golden_bytes() -> None:
 
 def test_golden_bytes_decode_to_their_values() -> None:
     assert open_observation(read("observation.1")) == OBSERVATION
+    assert bundle.open_bundle(read("bundle.1")) == BUNDLE
     for name, entry in ENTRIES.items():
         assert codec.decode(read(name), Entry, MAX_ENTRY_BYTES) == entry
 
