@@ -39,9 +39,10 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """Which measurements the features of one update came from; content ids of `summaries`."""
 
     update: ContentIdField
+    round: Annotated[int, msgspec.Meta(ge=1, le=2**53)]  # of the place, from 1
     summary: ContentIdField
-    own: ContentIdField  # of the observer's own training in that round
-    last: ContentIdField | None  # of what the place accepted last
+    own: ContentIdField | None = None  # of the observer's own training in that round, if shown
+    last: ContentIdField | None = None  # of what the place had accepted last
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True, tag="bundle.1"):
@@ -114,34 +115,38 @@ def open_bundle(raw: bytes) -> Bundle:
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """Features out of a summary, None if it gives none."""
+    """What a summary says again of one update in one round."""
 
-    features: Features | None
+    features: Features | None  # None: it gives none
+    whole: bool  # the observer's own training is there too, without which there are no features
     probe: tuple[Probe, ...]
 
 
-def readings_of(bundle: Bundle) -> dict[ContentId, list[Reading]]:
-    """For each update the features that its summaries give."""
+def readings_of(bundle: Bundle) -> dict[tuple[ContentId, int], Reading]:
+    """What the summaries say of each update and round."""
     packed = {content_id(raw): raw for raw in bundle.summaries}
-    readings: dict[ContentId, list[Reading]] = {}
-    for taken in bundle.taken:
-        readings.setdefault(taken.update, []).append(_read(taken, packed))
-    return readings
+    return {(taken.update, taken.round): _read(taken, packed) for taken in bundle.taken}
 
 
 def _read(taken: Taken, packed: Mapping[ContentId, bytes]) -> Reading:
-    names = [taken.summary, taken.own, *([taken.last] if taken.last else [])]
-    missing = [name for name in names if name not in packed]
-    if missing:
-        raise PeerError("E0603", f"the summary {missing[0]} is not in the bundle")
-    read = [codec.decode(packed[name], UpdateSummary, MAX_SUMMARY_BYTES) for name in names]
-    reference = Reference(own=read[1], last=read[2] if taken.last else None)
-    effect = read[0].merged or read[0].alone
+    summary, own, last = (_summary(name, packed) for name in (taken.summary, taken.own, taken.last))
+    assert summary is not None
+    effect = summary.merged or summary.alone
     probe = tuple(Probe(one.domain, one.before, one.after) for one in effect.influences)
+    if own is None:
+        return Reading(None, False, probe)
     try:
-        return Reading(features_of(read[0], reference), probe)
+        return Reading(features_of(summary, Reference(own=own, last=last)), True, probe)
     except ArithmeticError:  # numbers within their ranges whose product is in none
-        return Reading(None, probe)
+        return Reading(None, True, probe)
+
+
+def _summary(name: ContentId | None, packed: Mapping[ContentId, bytes]) -> UpdateSummary | None:
+    if name is None:
+        return None
+    if name not in packed:
+        raise PeerError("E0603", f"the summary {name} is not in the bundle")
+    return codec.decode(packed[name], UpdateSummary, MAX_SUMMARY_BYTES)
 
 
 def events_of(bundle: Bundle) -> list[Event]:

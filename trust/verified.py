@@ -119,18 +119,17 @@ class _Written:
             differences.append(f"observation {record.seq} was signed out of order")
         self._seq = record.seq if record else self._seq
         recorded: Found = "absent" if record is None else "differs" if differences else "equal"
-        read = self._readings.get(verdict.update, ())
-        match = next((one for one in read if one.features == features), read[0] if read else None)
+        read = self._readings.get((verdict.update, number))
         measured: Found = "absent"
-        if match is not None:
-            measured = "equal" if match.features == features else "differs"
+        if read is not None and read.whole:
+            measured = "equal" if read.features == features else "differs"
         if measured == "differs":
             differences.append("the features are not those of the summary")
         return Recomputed(
             round=number,
             verdict=verdict,
             features=features,
-            probe=match.probe if match else (),
+            probe=read.probe if read else (),
             recorded=recorded,
             measured=measured,
             differences=tuple(differences),

@@ -112,13 +112,13 @@ def test_a_round_that_would_take_too_long_or_cannot_be_compared_is_refused(
 
 def test_a_measurement_that_is_not_in_the_bundle_is_refused() -> None:
     [update, *_] = [one.update for one in LIVED.verdicts if one.peer == node(3)]
-    taken = Taken(update=update, summary=named("s"), own=named("o"), last=None)
+    taken = Taken(update=update, round=1, summary=named("s"), own=named("o"), last=None)
     assert "not in the bundle" in refused(LIVED.bundle(node(3), taken=[taken])).message
 
 
 def test_a_summary_that_is_none_is_refused() -> None:
     name = content_id(b"no summary")
-    taken = Taken(update=named("u"), summary=name, own=name, last=None)
+    taken = Taken(update=named("u"), round=1, summary=name, own=name, last=None)
     raw = LIVED.bundle(node(3), summaries=[b"no summary"], taken=[taken])
     assert refused(raw).code == "E0603"
 
@@ -132,7 +132,7 @@ def test_no_summary_makes_reading_it_fail(norm: float, move: float, module: floa
         shift=tuple(tuple(move * (c == k) for k in range(16)) for c in range(16)),
     )
     name = content_id(codec.encode(odd))
-    taken = Taken(update=LIVED.verdicts[3].update, summary=name, own=name, last=name)
+    taken = Taken(update=LIVED.verdicts[3].update, round=1, summary=name, own=name, last=name)
     found = verify(LIVED.bundle(node(3), summaries=[codec.encode(odd)], taken=[taken]))
     assert found.verdicts[0].measured == "differs"
 

@@ -49,6 +49,7 @@ ENTRIES = {
 SUMMARIES = (codec.encode(SUMMARY),)
 TAKEN = bundle.Taken(
     update=named("update 1"),
+    round=1,
     summary=content_id(SUMMARIES[0]),
     own=content_id(SUMMARIES[0]),
     last=None,

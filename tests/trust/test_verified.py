@@ -106,7 +106,7 @@ def test_features_are_read_again_out_of_the_summary() -> None:
     names = [content_id(raw) for raw in summaries]
     seen = features_of(SUMMARY, Reference(own=own, last=None))
     update = named("update")
-    taken = Taken(update=update, summary=names[0], own=names[1], last=None)
+    taken = Taken(update=update, round=1, summary=names[0], own=names[1], last=None)
     for given_, wanted in ((seen, "equal"), (replace(seen, agreement=-1.0), "differs")):
         observer = Observer()
         batch = (Measured(peer=node(3), update=update, features=given_),)
@@ -114,6 +114,11 @@ def test_features_are_read_again_out_of_the_summary() -> None:
         found = verify(observer.bundle(node(3), summaries=summaries, taken=[taken]))
         assert found.verdicts[0].measured == wanted
         assert found.sound == (wanted == "equal")
+        alone = verify(
+            observer.bundle(node(3), summaries=summaries, taken=[replace(taken, own=None)])
+        )
+        assert alone.verdicts[0].measured == "absent"
+        assert alone.verdicts[0].probe == found.verdicts[0].probe
         assert found.verdicts[0].probe[0].domain == SUMMARY.merged.influences[0].domain
 
 
