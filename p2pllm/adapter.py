@@ -94,9 +94,14 @@ def targeted(base: Mapping[str, Tensor], targets: Sequence[str]) -> dict[str, tu
             endings = sorted({name.rpartition(".")[2] for name in linear} - _EMBEDDINGS)
             _wrong_modules(f"the base has no module {target!r}", endings)
     for name in found:
-        if name.rpartition(".")[2] in _EMBEDDINGS:
+        if is_embedding(name):
             unsupported(f"it adapts the embedding {name!r}")
     return found
+
+
+def is_embedding(module: str) -> bool:
+    """Whether a module looks tokens up or is tied to what does: no adapter may change it."""
+    return module.rpartition(".")[2] in _EMBEDDINGS
 
 
 def require_base(wanted: str, got: str) -> None:

@@ -25,6 +25,7 @@ from p2pllm.ids import ContentId
 from p2pllm.learn.delta import Core, Delta, Factors, core, stack
 
 Index = Sequence[int] | torch.Tensor | None  # into a weight of the parent; None: all, in order
+ALL_BUT_ROUNDING = 1 - 1e-9  # energy: below are the last bits of float32
 TINY = 1e-12  # of the largest singular value: directions below are rounding
 
 
@@ -115,6 +116,14 @@ def recompress(delta: Delta, energy: float = 0.99, max_rank: int | None = None) 
         rank=rank,
         energy=min((_share(one.values, rank) for one in cores.values()), default=1.0),
     )
+
+
+def factored(dense: torch.Tensor, energy: float) -> Factors:
+    """The factors of a whole matrix, in the fewest directions that keep this share of it."""
+    left, values, right = torch.linalg.svd(dense, full_matrices=False)
+    rank = _rank_for(values.double(), energy)
+    roots = values[:rank].sqrt()
+    return Factors((left[:, :rank] * roots).double(), (roots[:, None] * right[:rank]).double())
 
 
 def compose(accepted: Iterable[Accepted], deltas: Mapping[ContentId, Delta]) -> Delta:
