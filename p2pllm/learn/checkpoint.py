@@ -5,6 +5,7 @@ The state that is no tensor is JSON in the file's metadata, so that both are of 
 
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import torch
@@ -14,11 +15,18 @@ from safetensors.torch import save
 from p2pllm import durable, weights
 from p2pllm.errors import PeerError
 from p2pllm.learn.measure import Score
-from p2pllm.learn.training import Trainer
 
 FOLDER = "resume"
 _FILE = "state.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Trainer(Protocol):
+    """What is trained in steps: `p2pllm.learn.training.Trainer`, a lesson of distillation."""
+
+    step: int
+    trained: dict[str, torch.nn.Parameter]
+    optimizer: torch.optim.AdamW
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

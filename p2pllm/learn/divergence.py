@@ -4,7 +4,8 @@ With teacher p and student q the skew divergences mix a little, s, of one into t
 keeps the gradient bounded where one of them has next to no mass:
 forward KL(p, s p + (1 - s) q), reverse KL(q, (1 - s) p + s q).
 Source: DistiLLM, arXiv 2402.03898, equation 3. What a cache of the likeliest tokens leaves out is
-one more outcome, the tail; draws need no tail and are unbiased (arXiv 2503.16870, section 4).
+one more outcome, the tail, which leaves a student free to spread it wrongly; draws need no tail and
+are unbiased (arXiv 2503.16870, section 4).
 """
 
 import msgspec
@@ -58,16 +59,29 @@ def kl(
 def keep(logits: torch.Tensor, caching: Caching, source: torch.Generator | None = None) -> Sparse:
     """The few entries of each distribution that a cache keeps."""
     logs = torch.log_softmax(logits.float() / caching.temperature, -1)
+    if caching.kind == "sampled":
+        return Sparse(*_draws(logs.exp(), caching.keep, source), tail=False)
     if caching.kind == "top":
         top = logs.topk(caching.keep, -1)
         return Sparse(top.indices, top.values, tail=True)
-    flat = logs.flatten(0, -2).exp()
-    drawn = torch.multinomial(flat, caching.keep, replacement=True, generator=source)
-    drawn = drawn.view(*logits.shape[:-1], caching.keep).sort(-1).values
+    top = logs.topk(max(1, caching.keep // 2), -1)
+    if caching.keep == 1:
+        return Sparse(top.indices, top.values, tail=False)
+    rest = logs.exp().scatter(-1, top.indices, 0.0) + torch.finfo(torch.float32).tiny
+    index, share = _draws(rest, caching.keep - top.indices.shape[-1], source)
+    share = share + torch.log(rest.sum(-1, keepdim=True))
+    return Sparse(torch.cat([top.indices, index], -1), torch.cat([top.values, share], -1), False)
+
+
+def _draws(
+    p: torch.Tensor, count: int, source: torch.Generator | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which tokens were drawn, and the log of their share of the draws; each once."""
+    drawn = torch.multinomial(p.flatten(0, -2), count, replacement=True, generator=source)
+    drawn = drawn.view(*p.shape[:-1], count).sort(-1).values
     same = drawn.unsqueeze(-1) == drawn.unsqueeze(-2)
     first = ~same.tril(-1).any(-1)  # of equal draws the first stands for all
-    share = torch.log(same.sum(-1) / caching.keep)
-    return Sparse(drawn, share.masked_fill(~first, -torch.inf), tail=False)
+    return drawn, torch.log(same.sum(-1) / count).masked_fill(~first, -torch.inf)
 
 
 def _tail(logs: torch.Tensor) -> torch.Tensor:

@@ -39,11 +39,11 @@ def tune(job: TuneJob, say: Say) -> TuneReport:
     texts = read_texts(job)
     config = model.load_config(base_dir)
     dtype = model.compute_dtype()
-    estimate = _require_memory(job, config, dtype)
+    estimate = require_memory(job, dtype)
     tokenizer = model.load_tokenizer(base_dir)
     context = int(getattr(config, "max_position_embeddings", measure.WINDOW))
     held = measure.passages(tokenizer, texts.held, job.eval_tokens, context)
-    rows = training.blocks(tokenizer, texts.train, _end_token(config), job)
+    rows = training.blocks(tokenizer, texts.train, end_token(config), job)
     torch.manual_seed(job.seed)
     tuned = model.new_adapter(
         model.load_base(base_dir, config, dtype), job.rank, job.alpha, list(job.targets)
@@ -51,7 +51,7 @@ def tune(job: TuneJob, say: Say) -> TuneReport:
     out_dir.mkdir(parents=True, exist_ok=True)
     state, resumed_at = _train(job, tuned, rows, held, say)
     loss = measure.score(tuned, held, "measure", say)
-    _write(job, tuned)
+    write_adapter(job, tuned)
     checkpoint.remove(out_dir)
     return TuneReport(
         base_loss=state.base.nats_per_token,
@@ -123,9 +123,10 @@ def _progress(job: TuneJob, step: int, loss: float, eta_s: float) -> Progress:
     return Progress(stage="train", done=step, total=job.steps, unit="steps", loss=loss, eta_s=eta_s)
 
 
-def _require_memory(job: TuneJob, config: object, dtype: torch.dtype) -> int:
+def require_memory(job: TuneJob, dtype: torch.dtype) -> int:
+    """What a tuning will take, in bytes; LocalError E0708 if that may not be had."""
     base_dir = Path(job.base_dir)
-    shape = model.shape_of(base_dir, config)
+    shape = model.shape_of(base_dir, model.load_config(base_dir))
     modules = adapter.targeted(weights.read_directory(base_dir), job.targets)
     trainable = sum(job.rank * sum(size) for size in modules.values())
     rows = min(job.batch, max(1, memory.MICRO_TOKENS // job.seq))
@@ -136,7 +137,8 @@ def _require_memory(job: TuneJob, config: object, dtype: torch.dtype) -> int:
     return needed
 
 
-def _end_token(config: object) -> int | None:
+def end_token(config: object) -> int | None:
+    """The token between two documents, if the base has one."""
     end = getattr(config, "eos_token_id", None)
     if isinstance(end, list):
         end = end[0] if end else None
@@ -151,7 +153,8 @@ def _job_id(job: TuneJob, rows: Blocks, held: Passages) -> ContentId:
     return content_id(msgspec.json.encode([same, files, held.text, content_id(text)]))
 
 
-def _write(job: TuneJob, tuned: PeftModel) -> None:
+def write_adapter(job: TuneJob, tuned: PeftModel) -> None:
+    """The trained adapter as a PEFT directory, proved to fit its base."""
     out_dir = Path(job.out_dir)
     tensors = {name: t.contiguous() for name, t in model.adapter_tensors(tuned).items()}
     data = save(tensors, metadata={"format": "pt"})

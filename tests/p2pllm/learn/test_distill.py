@@ -47,14 +47,14 @@ def test_skew_is_that_of_its_formula_and_zero_for_equals() -> None:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_all_entries_kept_are_the_whole_distribution(reverse: bool) -> None:
     student, teacher = logits(1, 2, 5), logits(2, 2, 5)
-    few = keep(teacher, Caching(keep=VOCABULARY, temperature=2.0))
+    few = keep(teacher, Caching(keep=VOCABULARY, kind="top", temperature=2.0))
     whole = kl(student, teacher, temperature=2.0, reverse=reverse)
     assert torch.allclose(kl(student, few, temperature=2.0, reverse=reverse), whole, atol=1e-4)
 
 
 def test_a_tail_bounds_the_divergence_from_below_and_has_a_gradient() -> None:
     student, teacher = logits(1, 4, 4).requires_grad_(True), logits(2, 4, 4)
-    part = kl(student, keep(teacher, Caching(keep=16)), skew=0.0)
+    part = kl(student, keep(teacher, Caching(keep=16, kind="top")), skew=0.0)
     assert 0 < part < kl(student, teacher, skew=0.0)  # merging outcomes loses information
     part.backward()  # type: ignore[no-untyped-call]
     assert student.grad is not None
@@ -62,10 +62,12 @@ def test_a_tail_bounds_the_divergence_from_below_and_has_a_gradient() -> None:
     assert student.grad.abs().sum() > 0
 
 
-def test_draws_give_the_gradient_of_the_whole_on_average() -> None:
+@pytest.mark.parametrize("kind", ["sampled", "mixed"])
+def test_draws_give_the_gradient_of_the_whole_on_average(kind: str) -> None:
     student, teacher = logits(1, 1), logits(2, 1)
     source = torch.Generator().manual_seed(0)
-    few = keep(teacher.expand(4000, -1), Caching(keep=16, kind="sampled"), source)
+    caching = msgspec.convert({"keep": 16, "kind": kind}, Caching)
+    few = keep(teacher.expand(4000, -1), caching, source)
     assert torch.allclose(few.value.exp().sum(-1), torch.ones(4000))
     leaf = student.clone().requires_grad_(True)
     kl(leaf.expand(4000, -1), few, skew=0.0).backward()  # type: ignore[no-untyped-call]
@@ -91,7 +93,7 @@ def decided() -> torch.nn.Module:
 
 
 def asked(**changes: object) -> Asked:
-    caching = msgspec.structs.replace(Caching(keep=8), **changes)
+    caching = msgspec.structs.replace(Caching(keep=8, kind="top"), **changes)
     return Asked(content_id(b"teacher"), content_id(b"tokenizer"), caching)
 
 
@@ -101,7 +103,7 @@ def test_a_cache_is_read_as_it_was_asked_and_small(tmp_path: Path) -> None:
     made = cache_logits(teacher, text, path, asked(), lambda event: None)
     picked = torch.tensor([3, 7])
     with torch.no_grad():
-        expected = keep(teacher(input_ids=text[picked]).logits[:, :-1], Caching(keep=8))
+        expected = keep(teacher(input_ids=text[picked]).logits[:, :-1], Caching(keep=8, kind="top"))
     for cache in (made, LogitCache(path)):
         found = cache.answers(picked)
         assert torch.equal(found.index, expected.index)
@@ -155,14 +157,14 @@ def test_a_cache_that_lies_is_refused(tmp_path: Path) -> None:
         LogitCache(path)
 
 
-@pytest.mark.parametrize("how", ["live", "top", "sampled"])
+@pytest.mark.parametrize("how", ["live", "top", "sampled", "mixed"])
 def test_a_taught_student_comes_nearer_to_its_teacher(how: str, tmp_path: Path) -> None:
     teacher, student, text = decided(), tiny.llama(seed=2), rows()
     source: distill.Teacher = Live(teacher, text)
     if how != "live":
         source = cache_logits(teacher, text, tmp_path / "c", asked(kind=how), lambda event: None)
     before = kl(student(input_ids=text).logits, teacher(input_ids=text).logits).item()
-    skew = 0.0 if how == "sampled" else 0.1
+    skew = 0.0 if how in ("sampled", "mixed") else 0.1
     losses = distill.distill(student, text, source, Recipe(steps=30, lr=3e-3, skew=skew))
     assert len(losses) == 30
     after = kl(student(input_ids=text).logits, teacher(input_ids=text).logits).item()
