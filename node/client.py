@@ -66,9 +66,22 @@ class Client:
         """What the daemon answers to `body`."""
         return self._ask("POST", what, {}, body or {})
 
-    def delete(self, what: str, **query: object) -> Document:
+    def delete(
+        self, what: str, body: Mapping[str, object] | None = None, **query: object
+    ) -> Document:
         """What the daemon answers to a removal."""
-        return self._ask("DELETE", what, query)
+        return self._ask("DELETE", what, query, body)
+
+    def get_bytes(self, what: str, **query: object) -> bytes:
+        """The bytes at `what`, as they are."""
+        connection, answer = self._open("GET", what, query, None)
+        try:
+            return _read(answer)
+        except (OSError, http.client.HTTPException) as broken:
+            raise self._failed(broken) from broken
+        finally:
+            answer.close()
+            connection.close()
 
     def running(self) -> Document | None:
         """The daemon's status, or None where none answers."""

@@ -198,7 +198,7 @@ def verb(long: bool = False, **settings: Any) -> Callable[[Callable[..., Any]], 
 
 
 def verbs(
-    name: str, help_: str, members: Sequence[Verb], default: Verb | None = None
+    name: str, help_: str, members: Sequence[click.Command], default: Verb | None = None
 ) -> click.Group:
     """A verb made of verbs; `default` runs where none is named."""
 

@@ -26,6 +26,9 @@ GETS = {
     "jobs": "jobs",
     "jobs/j1": "job",
     "jobs/j2": "job",
+    "trust": "trust",
+    "trust/explain": "explanation",
+    "quarantine": "quarantine",
 }
 POSTS = {
     "peers": "peer",
@@ -34,8 +37,12 @@ POSTS = {
     "store/verify": "verify",
     "store/pin": "pin",
     "down": "down",
+    "trust": "trust",
+    "trust/probes": "probes",
+    "quarantine": "quarantine",
 }
 DELETES = {"models": "removed", "jobs/j1": "job", "jobs/j2": "job"}
+DELETES |= {"quarantine": "quarantine"}
 
 
 def sample(name: str) -> dict[str, Any]:

@@ -74,6 +74,16 @@ ASKING = [
     (["jobs", "show", "j1"], "job"),
     (["jobs", "cancel", "j1"], "job"),
     (["push", REF, "--licence", "mit", "--dry-run"], "push"),
+    (["trust"], "trust"),
+    (["trust", "ls", "--place", "en/medical"], "trust"),
+    (["trust", "explain", REF], "explanation"),
+    (["trust", "set", PEER, "trusted", "--reason", "a friend"], "trust"),
+    (["trust", "probes"], "trust"),
+    (["trust", "probes", "add", "en/medical", "notes"], "probes"),
+    (["quarantine"], "quarantine"),
+    (["quarantine", "show", REF], "explanation"),
+    (["quarantine", "add", REF, "--reason", "spam"], "quarantine"),
+    (["quarantine", "release", REF, "--reason", "sorry"], "quarantine"),
     (["version"], "version"),
     (["help", "E0702"], "help"),
     (["completion", "bash"], "completion"),
@@ -104,7 +114,7 @@ def test_people_get_lines_and_no_json(daemon: Double, ask: Ask, argv: list[str],
 
 
 def test_every_verb_that_only_asks_is_in_the_table() -> None:
-    long = {"tune", "eval", "pull", "up", "down", "demo", "doctor"}
+    long = {"tune", "eval", "pull", "up", "down", "demo", "doctor", "evidence"}
     assert {argv[0] for argv, _ in ASKING if argv} == set(VERBS) - long
 
 

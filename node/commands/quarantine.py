@@ -1,0 +1,99 @@
+"""Who and what is shut out: `quarantine ls|show|add|release`."""
+
+import click
+
+from node import plain_words, render
+from node.client import Document
+from node.commands.evidence import MEASURE_S, recomputed
+from node.commands.session import Session, complete_refs, verb, verbs
+from node.commands.trust import explanation
+from p2pllm.errors import LocalError
+
+Entry = Document
+
+
+@verb(name="ls")
+def ls(session: Session) -> None:
+    """Peers and updates that nothing is taken from, since when and why."""
+    document = session.client().get("quarantine")
+    session.show(document, "p2pllm.quarantine/1", _lines, _ids)
+
+
+def _ids(document: Document) -> list[str]:
+    peers = [str(one["peer_id"]) for one in document["peers"]]
+    return peers + [str(one["manifest"]) for one in document["updates"]]
+
+
+def _lines(document: Document) -> list[str]:
+    peers, updates = document["peers"], document["updates"]
+    if not peers and not updates:
+        return ["nobody and nothing is in quarantine"]
+    lines = []
+    if peers:
+        rows = [(one["peer_id"], *_common(one), one.get("state")) for one in peers]
+        lines += render.table(("PEER", "PLACE", "SINCE", "WHY", "STATE"), rows)
+    if updates:
+        rows = [(one["manifest"], *_common(one), one.get("peer_id")) for one in updates]
+        lines += render.table(("UPDATE", "PLACE", "SINCE", "WHY", "OF"), rows)
+    return lines
+
+
+def _common(one: Entry) -> tuple[object, ...]:
+    reasons = one.get("reasons")
+    why = plain_words.against(reasons) if isinstance(reasons, list) else ""
+    return one.get("place"), render.moment(one.get("since")), one.get("reason") or why
+
+
+@verb(name="show")
+@click.argument("subject", shell_complete=complete_refs)
+def show(session: Session, subject: str) -> None:
+    """Why a peer or update is shut out; status 4 if it is not."""
+    client = session.client(MEASURE_S)
+    document = client.get("trust/explain", subject=subject)
+    about = {str(value) for value in (document.get("subject") or {}).values()} | {subject}
+    listed = client.get("quarantine")
+    held = [
+        one
+        for one in (*listed["peers"], *listed["updates"])
+        if {str(one.get("peer_id")), str(one.get("manifest"))} & about
+    ]
+    if not held:
+        raise LocalError(
+            "E0404",
+            f"{subject[:80]} is not in quarantine",
+            fix=[f"p2pllm trust explain {subject[:80]}", "p2pllm quarantine ls"],
+        )
+    document |= {"quarantine": held, "recomputed": recomputed(client, subject, document)}
+    session.show(document, "p2pllm.explanation/1", _shown)
+
+
+def _shown(document: Document) -> list[str]:
+    lines = [
+        f"shut out at {render.clean(place)} since {since}"
+        + (f": {render.clean(why)}" if why else "")
+        for place, since, why in (_common(one) for one in document["quarantine"])
+    ]
+    return [*lines, *explanation(document)]
+
+
+@verb(name="add")
+@click.argument("subject", shell_complete=complete_refs)
+@click.option("--reason", required=True, help="Why; it is kept.")
+def add(session: Session, subject: str, reason: str) -> None:
+    """Take nothing from a peer, or not this update, whatever the numbers say."""
+    document = session.client().post("quarantine", {"subject": subject, "reason": reason})
+    said = f"{render.clean(subject)} is in quarantine"
+    session.show(document, "p2pllm.quarantine/1", lambda d: [said])
+
+
+@verb(name="release")
+@click.argument("subject", shell_complete=complete_refs)
+@click.option("--reason", required=True, help="Why; it is kept.")
+def release(session: Session, subject: str, reason: str) -> None:
+    """Let a peer or update back in, on probation; its strikes stay."""
+    document = session.client().delete("quarantine", {"subject": subject, "reason": reason})
+    said = f"{render.clean(subject)} is released, on probation"
+    session.show(document, "p2pllm.quarantine/1", lambda d: [said])
+
+
+quarantine = verbs("quarantine", "Who and what is shut out.", [ls, show, add, release], ls)

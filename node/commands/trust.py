@@ -1,0 +1,190 @@
+"""What this node thinks of others and why: `trust ls|explain|set|probes`."""
+
+from collections.abc import Iterator
+
+import click
+
+from node import plain_words, render
+from node.client import Document
+from node.commands.evidence import MEASURE_S, recomputed
+from node.commands.follow import absolute
+from node.commands.session import Session, complete_refs, verb, verbs
+
+
+@verb(name="ls")
+@click.option("--place", help="Of this place alone, such as en/medical.")
+def ls(session: Session, place: str | None) -> None:
+    """What this node thinks of each peer, place by place, and what waits to be judged."""
+    document = session.client().get("trust", place=place)
+    session.show(
+        document, "p2pllm.trust/1", _standings, lambda d: [str(p["peer_id"]) for p in d["peers"]]
+    )
+
+
+def _standings(document: Document) -> list[str]:
+    rows = [
+        (
+            peer["peer_id"],
+            peer["place"],
+            peer["state"],
+            f"{peer['score']:.2f}",
+            f"{peer['weight']:.2f}",
+            peer["rounds"],
+            _tally(peer.get("updates") or {}),
+            render.moment(peer.get("since")),
+        )
+        for peer in document["peers"]
+    ]
+    heads = ("PEER", "PLACE", "STATE", "SCORE", "WEIGHT", "ROUNDS", "UPDATES", "SINCE")
+    lines = render.table(heads, rows) if rows else ["no peer was judged yet"]
+    return [*lines, *place_lines(document)]
+
+
+def _tally(updates: Document) -> str:
+    parts = [
+        f"{updates[name]} {name}" for name in ("accepted", "held", "rejected") if name in updates
+    ]
+    return ", ".join(part for part in parts if not part.startswith("0 "))
+
+
+def place_lines(document: Document) -> list[str]:
+    """A line a place: with how much text it judges, and why it does not."""
+    lines = []
+    for place in document.get("places") or []:
+        counts = f"{place['probes']} probe documents, {place['judged']} updates judged, "
+        lines.append(f"{render.clean(place['place'])}: {counts}{place['pending']} waiting")
+        if place.get("blocked"):
+            lines.append(f"  not judging: {render.clean(place['blocked'])}")
+    return lines
+
+
+@verb(name="explain")
+@click.argument("subject", shell_complete=complete_refs)
+@click.option("--all", "every", is_flag=True, help="Every verdict, not the last of each update.")
+def explain(session: Session, subject: str, every: bool) -> None:
+    """Why a peer or an update stands as it does: each number, its limit, what it means.
+
+    SUBJECT is a peer id, a reference or a manifest. Every verdict is computed again here, from the
+    evidence. Ends with status 6 where one does not come out the same.
+    """
+    client = session.client(MEASURE_S)
+    document = client.get("trust/explain", subject=subject)
+    document["recomputed"] = recomputed(client, subject, document)
+    session.show(document, "p2pllm.explanation/1", lambda d: list(explanation(d, every=every)))
+    if document["recomputed"]["faults"]:
+        click.get_current_context().exit(6)
+
+
+def explanation(document: Document, *, every: bool = False) -> Iterator[str]:
+    """An explanation for people."""
+    yield _subject(document.get("subject") or {})
+    verdicts = document.get("verdicts") or []
+    shown = verdicts if every else last_of_each(verdicts)
+    for verdict in shown:
+        yield ""
+        yield from verdict_lines(verdict)
+    if len(shown) < len(verdicts):
+        yield ""
+        yield f"{len(verdicts) - len(shown)} earlier verdicts: --all"
+    yield from _said(document)
+    yield ""
+    yield _proof(document["recomputed"])
+    yield from (f"  {render.clean(fault)}" for fault in document["recomputed"]["faults"])
+
+
+def last_of_each(verdicts: list[Document]) -> list[Document]:
+    """The latest verdict on each update at each place."""
+    latest = {(one["place"], one["manifest"]): one for one in verdicts}
+    return [one for one in verdicts if latest[one["place"], one["manifest"]] is one]
+
+
+def _subject(subject: Document) -> str:
+    parts = [f"{name} {render.clean(value)}" for name, value in subject.items() if value]
+    return " · ".join(part for part in parts if not part.startswith("schema "))
+
+
+def verdict_lines(verdict: Document) -> Iterator[str]:
+    """One verdict: what was decided, when, by whom; then its numbers."""
+    decision, manifest = render.clean(verdict["decision"]), render.short_id(verdict["manifest"])
+    where = f"{render.clean(verdict['place'])}, round {verdict['round']}"
+    peer, when = render.short_id(verdict["peer_id"]), render.moment(verdict.get("judged_at"))
+    state = render.clean(verdict["state"])
+    yield f"{decision}: {manifest} of {peer}; {where}, {when}; peer {state}"
+    signed = "its signature holds" if verdict.get("signature_ok") else "NO VALID SIGNATURE"
+    yield f"weight {verdict['weight']:.3f}, scaled by {verdict['scale']:.3f}; {signed}"
+    wrong = plain_words.against(verdict["reasons"])
+    yield f"against it: {wrong}" if wrong else "nothing speaks against it"
+    if probe := verdict.get("probe"):
+        yield plain_words.probe_line(probe["before"], probe["after"])
+    yield from plain_words.reason_rows(verdict["reasons"])
+    yield from plain_words.feature_rows(verdict.get("features") or {})
+
+
+def _said(document: Document) -> Iterator[str]:
+    reports = document.get("reports") or []
+    if reports:
+        yield ""
+        yield "said by others (moves a score a little, a state never)"
+        rows = [
+            (r["by"], r["what"], r.get("value"), r.get("weight"), r.get("signature_ok"))
+            for r in reports
+        ]
+        yield from render.table(("BY", "WHAT", "VALUE", "ITS WORD COUNTS", "SIGNED"), rows)
+    for act in document.get("operator") or []:
+        yield f"operator: {', '.join(render.fields(render.flat(act)))}"
+
+
+def _proof(found: Document) -> str:
+    if found.get("why"):
+        return f"not recomputed: {render.clean(found['why'])}"
+    total, equal = found["verdicts"], found["equal"]
+    if found["faults"]:
+        return f"DOES NOT RECOMPUTE: {equal} of {total} verdicts are the recorded ones"
+    return f"recomputed here from the ledger, {equal} of {total} verdicts equal the signed ones"
+
+
+@verb(name="set")
+@click.argument("peer")
+@click.argument("state", type=click.Choice(["trusted", "probation"]))
+@click.option("--reason", required=True, help="Why; it is kept.")
+@click.option("--place", help="At this place alone.")
+def set_(session: Session, peer: str, state: str, reason: str, place: str | None) -> None:
+    """Decide yourself what a peer is: trusted, or on probation."""
+    body = {"peer": peer, "state": state, "reason": reason, "place": place}
+    given = {name: value for name, value in body.items() if value is not None}
+    document = session.client().post("trust", given)
+    where = f" at {place}" if place else ""
+    session.show(
+        document, "p2pllm.trust-set/1", lambda d: [f"{render.clean(peer)} is {state}{where}"]
+    )
+
+
+@verb(name="ls")
+def probes_ls(session: Session) -> None:
+    """With how much text each place is judged."""
+    document = session.client().get("trust")
+    session.show(
+        document,
+        "p2pllm.trust/1",
+        lambda d: place_lines(d) or ["no place has probes; p2pllm trust probes add PLACE FILE"],
+        lambda d: [str(place["place"]) for place in d.get("places") or []],
+    )
+
+
+@verb(name="add")
+@click.argument("place")
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+def probes_add(session: Session, place: str, files: tuple[str, ...]) -> None:
+    """Judge a place's updates with this text, which stays on this machine.
+
+    FILES hold text of the kind that the place is about: .txt, .md, .jsonl, or folders of them.
+    """
+    body = {"place": place, "paths": absolute(list(files))}
+    document = session.client(MEASURE_S).post("trust/probes", body)
+    count = document.get("probes", document.get("documents"))
+    said = f"{count} documents judge {render.clean(place)}" if count else f"kept for {place}"
+    session.show(document, "p2pllm.probes/1", lambda d: [render.clean(said)])
+
+
+probes = verbs("probes", "Text that updates are judged with.", [probes_ls, probes_add], probes_ls)
+trust = verbs("trust", "What this node thinks of others, and why.", [ls, explain, set_, probes], ls)
