@@ -23,6 +23,7 @@ from p2pllm.learn import model
 from p2pllm.learn.divergence import Sparse, keep, kl
 from p2pllm.learn.logits import Asked, LogitCache, cache_logits
 from p2pllm.learn.memory import MICRO_TOKENS
+from p2pllm.logit_cache import Kind
 
 __all__ = ["Asked", "Live", "LogitCache", "Recipe", "Sparse", "cache_logits", "distill", "keep"]
 __all__ += ["kl", "require_same_tokenizer"]
@@ -179,6 +180,16 @@ def require_same_tokenizer(teacher_dir: Path, student_dir: Path) -> ContentId:
             fix=["take a student of the same lineage, such as a block of the teacher"],
         )
     return ids[0]
+
+
+def require_divergence(kind: Kind, *, reverse: bool) -> None:
+    """LocalError E0204 for the reverse divergence from draws: it is infinite beside them."""
+    if reverse and kind != "top":
+        raise LocalError(
+            "E0204",
+            f"a teacher's {kind} answers have no reverse divergence",
+            fix=["keep its likeliest tokens (top), or take the forward divergence"],
+        )
 
 
 def _picked(count: int, recipe: Recipe, step: int) -> Sequence[int]:

@@ -47,6 +47,7 @@ def teach(job: DistillJob, say: Say) -> DistillReport:
     """Run a distillation; the student's adapter stands in `out_dir` when this returns."""
     started = time.monotonic()
     base_dir, out_dir = Path(job.base_dir), Path(job.out_dir)
+    distill.require_divergence(job.caching.kind, reverse=job.reverse)
     say(Progress(stage="read", message="reading the text"))
     plain = _as_tuning(job)
     texts = tune.read_texts(plain)
