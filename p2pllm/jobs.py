@@ -26,6 +26,7 @@ from p2pllm.job_fields import Laid as Laid
 from p2pllm.job_fields import Probe as Probe
 from p2pllm.job_fields import Secret as Secret
 from p2pllm.jobs_round import MergeJob, MergeReport, RoundJob, RoundReport
+from p2pllm.jobs_teach import DistillJob, DistillReport
 from p2pllm.names import Place
 from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, Size, UpdateSummary
 
@@ -120,7 +121,17 @@ class VitalsJob(msgspec.Struct, frozen=True, kw_only=True, tag="vitals", tag_fie
     max_memory_bytes: Bytes = 0
 
 
-Job = ImportJob | TuneJob | EvalJob | CheckJob | SketchJob | VitalsJob | RoundJob | MergeJob
+Job = (
+    ImportJob
+    | TuneJob
+    | EvalJob
+    | CheckJob
+    | SketchJob
+    | VitalsJob
+    | RoundJob
+    | MergeJob
+    | DistillJob
+)
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True, tag="import", tag_field="job"):
@@ -211,6 +222,7 @@ Report = (
     | VitalsReport
     | RoundReport
     | MergeReport
+    | DistillReport
 )
 
 

@@ -20,6 +20,7 @@ from p2pllm.jobs import (
     VitalsJob,
 )
 from p2pllm.jobs_round import MergeJob, RoundJob
+from p2pllm.jobs_teach import DistillJob
 from p2pllm.learn.channel import Channel
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
@@ -81,6 +82,10 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
         from p2pllm.learn import rounds
 
         return rounds.run(job, report)
+    if isinstance(job, DistillJob):
+        from p2pllm.learn.teach import teach
+
+        return teach(job, report)
     from p2pllm.learn.tune import tune
 
     return tune(job, report)
