@@ -25,6 +25,7 @@ from p2pllm.job_fields import (
 from p2pllm.job_fields import Laid as Laid
 from p2pllm.job_fields import Probe as Probe
 from p2pllm.job_fields import Secret as Secret
+from p2pllm.jobs_device import CalibrateJob, CalibrateReport
 from p2pllm.jobs_round import MergeJob, MergeReport, RoundJob, RoundReport
 from p2pllm.jobs_teach import DistillJob, DistillReport
 from p2pllm.names import Place
@@ -130,6 +131,7 @@ Job = (
     | VitalsJob
     | RoundJob
     | MergeJob
+    | CalibrateJob
     | DistillJob
 )
 
@@ -222,6 +224,7 @@ Report = (
     | VitalsReport
     | RoundReport
     | MergeReport
+    | CalibrateReport
     | DistillReport
 )
 

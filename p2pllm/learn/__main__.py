@@ -19,6 +19,7 @@ from p2pllm.jobs import (
     SketchJob,
     VitalsJob,
 )
+from p2pllm.jobs_device import CalibrateJob
 from p2pllm.jobs_round import MergeJob, RoundJob
 from p2pllm.jobs_teach import DistillJob
 from p2pllm.learn.channel import Channel
@@ -82,6 +83,10 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
         from p2pllm.learn import rounds
 
         return rounds.run(job, report)
+    if isinstance(job, CalibrateJob):
+        from p2pllm.learn.calibrate import calibrate
+
+        return calibrate(job, report)
     if isinstance(job, DistillJob):
         from p2pllm.learn.teach import teach
 
