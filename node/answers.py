@@ -19,6 +19,7 @@ from node.library import Held
 from node.obtain import pull
 from node.requests import (
     CollectRequest,
+    DistillRequest,
     EvalRequest,
     ImportRequest,
     JobRequest,
@@ -31,6 +32,7 @@ from node.requests import (
     parse,
 )
 from node.services import Services
+from node.teach_flows import distill
 from p2pllm.errors import LocalError, Unavailable
 from p2pllm.ids import public_key_of
 from p2pllm.names import parse_ref
@@ -40,6 +42,7 @@ Query = dict[str, str]
 _FLOWS: dict[type, tuple[str, Callable[..., Awaitable[Document]]]] = {
     ImportRequest: ("import", import_base),
     TuneRequest: ("tune", tune),
+    DistillRequest: ("distill", distill),
     EvalRequest: ("eval", evaluate),
     PushRequest: ("push", push),
     PullRequest: ("pull", pull),

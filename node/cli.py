@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "peers": ("peers:peers", "Other nodes."),
     "base": ("base:base", "Whole models that adapters stand on."),
     "tune": ("learn:tune", "Fine-tune an adapter on your own text."),
+    "distill": ("teach:distill", "Teach a smaller model what a larger one knows."),
     "eval": ("learn:evaluate", "Measure a model on text."),
     "push": ("push:push", "Publish a model."),
     "search": ("find:search", "Find models of other nodes."),

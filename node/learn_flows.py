@@ -37,7 +37,7 @@ async def import_base(services: Services, request: ImportRequest, report: Report
     known_name, known_licence = EMBEDDED.get(request.source, ("", ""))
     name = request.name or known_name or Path(request.source).stem.lower()
     ref = parse_ref(f"{request.lang}/{name}")
-    with services.work_folder(_name("import", request.source)) as work:
+    with services.work_folder(work_name("import", request.source)) as work:
         job = ImportJob(
             source=request.source,
             out_dir=str(work),
@@ -92,7 +92,7 @@ async def tune(services: Services, request: TuneRequest, report: Report) -> dict
     base = find_base(services, request.base)
     place, name = parse_place(request.place), request.name
     parse_ref(f"{place}/{name}")
-    folder = _name("tune", msgspec.json.encode(request).decode() + base.model)
+    folder = work_name("tune", msgspec.json.encode(request).decode() + base.model)
     with services.work_folder(folder) as work:
         job = _tune_job(services, base, request, work)
         done = await services.learner.run(job, report)
@@ -234,6 +234,7 @@ def _plain(report: TuneReport | EvalReport) -> dict[str, Any]:
     return plain
 
 
-def _name(kind: str, what: str) -> str:
+def work_name(kind: str, what: str) -> str:
+    """The folder that a job works in."""
     # The same request gets the same folder, so one that was interrupted finds its checkpoint.
     return f"{kind}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"

@@ -42,6 +42,27 @@ class TuneRequest(Request, frozen=True, kw_only=True, tag="tune", tag_field="kin
     licence: Text = ""
 
 
+class DistillRequest(Request, frozen=True, kw_only=True, tag="distill", tag_field="kind"):
+    """Teach a smaller base what a larger model knows of text of ours."""
+
+    teacher: Text
+    student: Text
+    data: list[Text]
+    place: Text
+    name: Text
+    eval_data: list[Text] = []
+    rank: int | None = None
+    alpha: float | None = None
+    steps: int | None = None
+    lr: float | None = None
+    batch: int | None = None
+    seq: int | None = None
+    seed: int | None = None
+    hard: float | None = None
+    threads: int | None = None
+    licence: Text = ""
+
+
 class EvalRequest(Request, frozen=True, kw_only=True, tag="eval", tag_field="kind"):
     """Measure a model on text of ours."""
 
@@ -75,7 +96,7 @@ class PullRequest(Request, frozen=True, kw_only=True, tag="pull", tag_field="kin
     dry_run: bool = False
 
 
-JobRequest = ImportRequest | TuneRequest | EvalRequest | PushRequest | PullRequest
+JobRequest = ImportRequest | TuneRequest | DistillRequest | EvalRequest | PushRequest | PullRequest
 
 
 class SearchRequest(Request, frozen=True, kw_only=True):
