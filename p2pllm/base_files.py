@@ -9,12 +9,14 @@ out, so that importing the same model twice, or on two machines, gives the same 
 from pathlib import Path
 from typing import Any
 
-from p2pllm import model_json, weights
+from p2pllm import gguf_header, model_json, weights
 from p2pllm.errors import PeerError
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 INDEX_FILE = "model.safetensors.index.json"
+VARIANT_FILE = "model.gguf"  # the weights of a quantised variant: docs/specs/variants.md
+CUT_FILE = "block.cut"  # of a block: what it keeps of its parent, see `p2pllm.blocks`
 # What a base may have beside its weights. Everything else in a directory stays behind.
 JSON_FILES = (
     CONFIG_FILE,
@@ -32,6 +34,7 @@ COPIED = {
     "chat_template.jinja": MAX_TEXT_BYTES,
     "LICENSE": MAX_TEXT_BYTES,
     "LICENSE.txt": MAX_TEXT_BYTES,
+    CUT_FILE: MAX_TEXT_BYTES,
 }
 
 _IMPORT = "import the base with p2pllm, which writes it so"
@@ -79,11 +82,21 @@ def inspect(base_dir: Path) -> str:
                 raise refused(f"{path.name} is not in its one form", _IMPORT)
         elif path.name in COPIED:
             check_size(path)
-        elif path.suffix != ".safetensors" and path.name != INDEX_FILE:
+        elif path.suffix != ".safetensors" and path.name not in (INDEX_FILE, VARIANT_FILE):
             raise refused(f"{path.name[:80]} is no part of a base", _IMPORT)
+    if is_variant(base_dir):
+        if next(base_dir.glob("*.safetensors*"), None):
+            raise refused(f"it has {VARIANT_FILE} and other weights too")
+        gguf_header.read_header(base_dir / VARIANT_FILE)
+        return architecture(config)
     weights.read_directory(base_dir)
     check_index(base_dir)
     return architecture(config)
+
+
+def is_variant(base_dir: Path) -> bool:
+    """Whether a base is a quantised variant of another: its weights are one GGUF file."""
+    return (base_dir / VARIANT_FILE).is_file()
 
 
 def check_index(base_dir: Path) -> None:

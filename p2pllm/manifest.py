@@ -109,6 +109,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag="manifest.1"):
 
 
 MODEL_FILES = ("config.json", "tokenizer.json")
+WEIGHT_ENDINGS = (".safetensors", ".gguf")
 
 
 class _Weights(msgspec.Struct, frozen=True, tag="weights.1"):
@@ -128,7 +129,7 @@ def model_id_of(hashes: Mapping[str, str]) -> ContentId:
     counted = sorted(
         (path, str(hash_))
         for path, hash_ in hashes.items()
-        if path.endswith(".safetensors") or path in MODEL_FILES
+        if path.endswith(WEIGHT_ENDINGS) or path in MODEL_FILES
     )
     return content_id(codec.encode(_Weights(files=counted)))
 

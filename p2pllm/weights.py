@@ -131,6 +131,8 @@ def weight_files(directory: Path) -> list[Path]:
     if not files:
         others = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLES)
         why = [f"found {', '.join(others[:4])}: pickles, which can run code"] if others else []
+        if any(directory.glob("*.gguf")):
+            why = ["it is a quantised variant: adapters and training need the base it was made of"]
         raise PeerError(
             "E0606",
             f"no .safetensors file in {directory.name}",

@@ -1,5 +1,6 @@
 """Bases and adapters in memory: loaded only after their files have been judged."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from p2pllm import adapter, base_files, weights
+from p2pllm import adapter, base_files, gguf_header, weights
 from p2pllm.errors import PeerError
 from p2pllm.learn.memory import Shape
 from p2pllm.manifest import Lora
@@ -48,10 +49,15 @@ def shape_of(base_dir: Path, config: Any) -> Shape:
     Raises PeerError E0711 if the settings ask for more than the files hold: a model is built from
     them before its tensors are compared.
     """
-    tensors = weights.read_directory(base_dir)
+    variant = base_files.is_variant(base_dir)
+    tensors: Mapping[str, weights.Tensor | gguf_header.Tensor] = (
+        gguf_header.read_header(base_dir / base_files.VARIANT_FILE)
+        if variant
+        else weights.read_directory(base_dir)
+    )
     try:
         shape = Shape(
-            params=weights.parameters(tensors.values()),
+            params=sum(tensor.count for tensor in tensors.values()),
             layers=int(config.num_hidden_layers),
             hidden=int(config.hidden_size),
             intermediate=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
@@ -73,15 +79,17 @@ def load_base(base_dir: Path, config: Any, dtype: torch.dtype) -> PreTrainedMode
     for name in base_files.JSON_FILES:  # transformers reads these too
         if (base_dir / name).is_file():
             base_files.read_json(base_dir, name)
+    variant = base_files.is_variant(base_dir)
+    from_file = {"gguf_file": base_files.VARIANT_FILE} if variant else {"use_safetensors": True}
     try:
         made: Any = AutoModelForCausalLM.from_pretrained(
             base_dir,
             config=config,
             dtype=dtype,
             local_files_only=True,
-            use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **from_file,
         )
     except (ValueError, RuntimeError, KeyError) as bad:
         raise base_files.refused(f"it does not load: {str(bad)[:300]}") from bad
@@ -91,6 +99,8 @@ def load_base(base_dir: Path, config: Any, dtype: torch.dtype) -> PreTrainedMode
         if info[kind]:
             name = sorted(str(key) for key in info[kind])[0]
             raise base_files.refused(f"{kind.replace('_', ' ')} such as {name[:120]}")
+    if variant:
+        return loaded  # its tensors have other names in the file; the kinds above have covered them
     unused = weights.read_directory(base_dir).keys() - loaded.state_dict().keys()
     if unused:
         raise base_files.refused(f"the model has no place for {min(unused)[:120]}")

@@ -9,6 +9,7 @@ import pytest
 
 from p2pllm import base_files, model_json
 from p2pllm.errors import PeerError
+from tests.p2pllm.test_gguf_header import GOOD, write
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 4, "model_type": "llama"}
 
@@ -35,6 +36,18 @@ def refusal(base: Path) -> PeerError:
     with pytest.raises(PeerError) as caught:
         base_files.inspect(base)
     return caught.value
+
+
+def test_a_variant_has_one_gguf_file_that_holds_and_no_other_weights(base: Path) -> None:
+    write(base / base_files.VARIANT_FILE, GOOD, 168)
+    assert "other weights" in refusal(base).message
+    for path in base.glob("*.safetensors*"):
+        path.unlink()
+    assert base_files.inspect(base) == "LlamaForCausalLM"
+    (base / base_files.VARIANT_FILE).write_bytes(b"PK\x03\x04" + bytes(100))
+    assert refusal(base).code == "E0606"
+    (base / base_files.VARIANT_FILE).rename(base / "other.gguf")
+    assert refusal(base).code == "E0711"
 
 
 def test_a_base_as_an_import_leaves_it_is_named_by_its_architecture(base: Path) -> None:

@@ -98,6 +98,7 @@ def test_a_model_id_follows_weights_config_and_tokenizer_only() -> None:
     for path in ("README.md", "LICENSE", "generation_config.json", "chat_template.jinja"):
         assert with_file(path) == BASE.model
     assert with_file("model-00002.safetensors") != BASE.model
+    assert with_file("model.gguf") != BASE.model
     assert manifest.model_id(tuple(reversed(BASE.files))) == BASE.model
     for changed in range(3):
         files = [
