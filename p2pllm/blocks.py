@@ -23,7 +23,7 @@ from p2pllm.errors import LocalError, PeerError
 from p2pllm.ids import ContentIdField
 from p2pllm.weights import Tensor
 
-CUT_FILE = "block.cut"
+CUT_FILE = base_files.CUT_FILE
 MAX_LAYERS = 1024
 MAX_CHANNELS = 131_072  # of a layer
 MAX_CUT_BYTES = base_files.MAX_TEXT_BYTES
@@ -40,9 +40,19 @@ _COLUMNS_OF_CHANNELS = frozenset({"mlp.down_proj"})
 _ROWS_OF_HEADS = frozenset({"self_attn.q_proj"})
 _ROWS_OF_GROUPS = frozenset({"self_attn.k_proj", "self_attn.v_proj"})
 _COLUMNS_OF_HEADS = frozenset({"self_attn.o_proj"})
-_MATRICES = (
-    _ROWS_OF_CHANNELS | _COLUMNS_OF_CHANNELS | _ROWS_OF_HEADS | _ROWS_OF_GROUPS | _COLUMNS_OF_HEADS
+MATRICES = tuple(
+    sorted(
+        _ROWS_OF_CHANNELS
+        | _COLUMNS_OF_CHANNELS
+        | _ROWS_OF_HEADS
+        | _ROWS_OF_GROUPS
+        | _COLUMNS_OF_HEADS
+    )
 )
+"""What a layer's weight matrices are called within it."""
+
+
+_NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +226,21 @@ def union(cuts: Sequence[Cut]) -> dict[int, tuple[set[int], set[int]]]:
     return found
 
 
+def joined(cuts: Sequence[Cut]) -> Cut:
+    """The smallest cut that keeps all that these keep.
+
+    Where one layer then has less than another, the parent's lowest free positions fill it up.
+    """
+    found, frame = union(cuts), cuts[0].frame
+    channels = max(len(kept_here[0]) for kept_here in found.values())
+    groups = max(len(kept_here[1]) for kept_here in found.values())
+    layers = {
+        layer: (_filled(some, channels, frame.ffn), _filled(heads, groups, frame.groups))
+        for layer, (some, heads) in found.items()
+    }
+    return make(cuts[0].parent, frame, layers)
+
+
 def frame_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Frame:
     """The sizes of a base, its settings and its headers agreeing; PeerError E0711 if it has none.
 
@@ -317,20 +342,25 @@ def _check_tensors(frame: Frame, tensors: Mapping[str, Tensor]) -> None:
         if match is None:
             continue
         rest = match["rest"]
-        if rest in _MATRICES:
+        if rest in MATRICES:
             shape = shape_in(frame, rest)
             wanted = shape if name.endswith(".weight") else shape[:1]
             if tensor.shape != wanted:
                 raise _refused(f"{name[:120]} has the shape {list(tensor.shape)}")
             seen.add((int(match["layer"]), rest))
-        elif len(tensor.shape) != 1 or "norm" not in rest:
+        elif len(tensor.shape) != 1 or rest not in _NORMS:
             raise _refused(f"it has {name[:120]}, which no cut knows")
-    if seen != {(layer, rest) for layer in range(frame.layers) for rest in _MATRICES}:
+    if seen != {(layer, rest) for layer in range(frame.layers) for rest in MATRICES}:
         raise _refused("its layers are not those of a Llama")
 
 
 def _refused(why: str) -> PeerError:
     return PeerError("E0711", f"the base cannot be cut: {why}", fix=["cut another base"])
+
+
+def _filled(some: set[int], count: int, size: int) -> list[int]:
+    free = [position for position in range(size) if position not in some]
+    return [*some, *free[: count - len(some)]]
 
 
 def _within(small: bytes, large: bytes) -> bool:

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from p2pllm import base_files, durable, model_json, weights
+from p2pllm import base_files, blocks, durable, model_json, weights
 from p2pllm.errors import LocalError, PeerError, Unavailable
 from p2pllm.jobs import ImportJob, ImportReport, Progress
 from p2pllm.learn import memory, model
@@ -210,4 +210,5 @@ def _prove(out_dir: Path, allowed: int) -> str:
         logits = network(input_ids=torch.arange(min(8, shape.vocabulary))[None]).logits
     if not torch.isfinite(logits).all():
         raise PeerError("E0609", "the base answers NaN or infinite numbers")
+    blocks.read(out_dir)
     return base_files.inspect(out_dir)
