@@ -26,6 +26,7 @@ from p2pllm.job_fields import Laid as Laid
 from p2pllm.job_fields import Probe as Probe
 from p2pllm.job_fields import Secret as Secret
 from p2pllm.jobs_device import CalibrateJob, CalibrateReport
+from p2pllm.jobs_files import FilesJob, FilesReport
 from p2pllm.jobs_round import MergeJob, MergeReport, RoundJob, RoundReport
 from p2pllm.jobs_teach import DistillJob, DistillReport
 from p2pllm.names import Place
@@ -133,6 +134,7 @@ Job = (
     | MergeJob
     | CalibrateJob
     | DistillJob
+    | FilesJob
 )
 
 
@@ -226,6 +228,7 @@ Report = (
     | MergeReport
     | CalibrateReport
     | DistillReport
+    | FilesReport
 )
 
 

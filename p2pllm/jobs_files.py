@@ -78,6 +78,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True, tag="export", tag_
 
     files: tuple[str, ...]
     size_bytes: int
+    rounding: float  # norm of what rounding lost of the change, by the norm of the change
     seconds: float
     memory_estimate: int
     peak_rss: int

@@ -20,6 +20,7 @@ from p2pllm.jobs import (
     VitalsJob,
 )
 from p2pllm.jobs_device import CalibrateJob
+from p2pllm.jobs_files import FilesJob
 from p2pllm.jobs_round import MergeJob, RoundJob
 from p2pllm.jobs_teach import DistillJob
 from p2pllm.learn.channel import Channel
@@ -91,6 +92,10 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
         from p2pllm.learn.teach import teach
 
         return teach(job, report)
+    if isinstance(job, FilesJob):
+        from p2pllm.learn import convert
+
+        return convert.run(job, report)
     from p2pllm.learn.tune import tune
 
     return tune(job, report)

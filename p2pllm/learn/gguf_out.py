@@ -56,6 +56,13 @@ _DIALECTS = {
 }
 
 
+class Written(msgspec.Struct, frozen=True):
+    """What became of a base."""
+
+    kind: str  # of most numbers
+    lost: float  # norm of what rounding took from the modules that a change was laid into
+
+
 class Source(msgspec.Struct, frozen=True):
     """A base that can be written: its folder, settings and headers, and how it is written."""
 
@@ -98,8 +105,8 @@ def open_source(base_dir: Path) -> Source:
     return Source(base_dir, config, tensors, _DIALECTS[architecture])
 
 
-def write_base(source: Source, path: Path, bits: Bits, change: Delta | None, step: Step) -> Kind:
-    """A base, with a change laid into its weights, as one file; the kind of most of its numbers.
+def write_base(source: Source, path: Path, bits: Bits, change: Delta | None, step: Step) -> Written:
+    """A base, with a change laid into its weights, as one file.
 
     16 bits are the base's own; 8 are Q8_0; 4 are Q4_0, with the embeddings in Q8_0. Norms and
     biases stay in float32.
@@ -118,15 +125,19 @@ def write_base(source: Source, path: Path, bits: Bits, change: Delta | None, ste
         # A dtype that is no byte leaves the shape in numbers, as it is meant here.
         place = (source.name(name), tensor.shape, np.dtype(np.float32), size, kinds[name])
         writer.add_tensor_info(*place)
+    lost = 0.0
     with closing(writer):
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for number, (name, values) in enumerate(read_weights(source, change)):
+        for number, (name, values) in enumerate(read_weights(source.folder, change)):
             step(name, number, len(source.tensors))
             turned = source.turned(name, values.numpy())
-            writer.write_tensor_data(gguf.quants.quantize(turned, kinds[name]))
-    return kinds[most]
+            stored = gguf.quants.quantize(turned, kinds[name])
+            writer.write_tensor_data(stored)
+            if change and name.removesuffix(".weight") in change:
+                lost += float(((gguf.quants.dequantize(stored, kinds[name]) - turned) ** 2).sum())
+    return Written(kinds[most].name, lost**0.5)
 
 
 def write_adapter(source: Source, change: Delta, path: Path) -> None:
@@ -150,9 +161,9 @@ def write_adapter(source: Source, change: Delta, path: Path) -> None:
         writer.write_tensors_to_file()
 
 
-def read_weights(source: Source, change: Delta | None) -> Iterator[tuple[str, torch.Tensor]]:
+def read_weights(base_dir: Path, change: Delta | None) -> Iterator[tuple[str, torch.Tensor]]:
     """The base's tensors in float32, by name, in the order of their headers, the change laid in."""
-    for path in weights.weight_files(source.folder):
+    for path in weights.weight_files(base_dir):
         with safe_open(path, framework="pt") as file:
             for name in weights.read_header(path):
                 values = file.get_tensor(name).float()
