@@ -1,4 +1,4 @@
-"""The tree: the same whatever the order, every edge one level up, sizes falling, strangers silent."""
+"""The tree: the same in any order, edges one level up, sizes falling, strangers silent."""
 
 import random
 from collections.abc import Sequence
@@ -12,8 +12,7 @@ from p2pllm.heads import Accepted, Head
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.names import Place
 from p2pllm.tree import MASTER, assemble, level_of, parent_of, within
-from tests.p2pllm.test_advert import ADVERT
-from tests.vectors.values import NOW
+from tests.vectors.values import ADVERT, NOW
 
 NODES = [NodeId(f"12D3KooW{letter * 44}") for letter in "ABCD"]
 TRUST = dict.fromkeys(NODES, 0.5)
