@@ -43,6 +43,18 @@ class LearnConfig:
 
 
 @dataclass(frozen=True)
+class TrustConfig:
+    """How updates of followed places are judged."""
+
+    settle_s: float = 30.0  # what comes within this time is judged together
+    review_s: float = 600.0  # after which a held update is judged again, on turned probes
+    probe_tokens: int = 1024  # of each domain, in a round
+    own_steps: int = 40  # of this node's own training on its probes, once
+    audit: int = 4  # one node in so many looks at what a quarantined peer sends
+    max_update_mib: int = 256  # a larger adapter is not fetched to be judged
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of one node."""
 
@@ -50,6 +62,7 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     @property
     def run(self) -> Path:

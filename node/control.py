@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from node import answers
+from node import answers, trust_acts, trust_answers
 from node.events import Event
 from node.jobs import Jobs, error_card
 from node.services import Services
@@ -29,7 +29,7 @@ MAX_BODY_BYTES = 1024 * 1024
 OWNER_ONLY = 0o177  # umask: the socket is 0600
 _STATUS = {2: 400, 3: 409, 4: 404, 5: 504, 6: 422, 7: 403, 8: 507, 9: 503}
 
-Answer = Callable[[Services, Jobs, bytes, dict[str, str]], Awaitable[dict[str, Any]]]
+Answer = Callable[[Services, Jobs, bytes, dict[str, str]], Awaitable[dict[str, Any] | bytes]]
 
 
 class Control:
@@ -46,6 +46,8 @@ class Control:
         self.app = Starlette(
             routes=[
                 *(self._route(method, path, answer) for method, path, answer in answers.ROUTES),
+                *(self._route(m, path, answer) for m, path, answer in trust_answers.ROUTES),
+                *(self._route(m, path, answer) for m, path, answer in trust_acts.ROUTES),
                 Route(f"{PREFIX}/events", self._events),
                 Route(f"{PREFIX}/down", self._down, methods=["POST"]),
             ],
@@ -60,6 +62,8 @@ class Control:
                 document = await answer(self._services, self._jobs, body, query)
             except P2pllmError as error:
                 return _refusal(error)
+            if isinstance(document, bytes):
+                return Response(document, media_type="application/octet-stream")
             status = 202 if "job" in document and method == "POST" else 200
             return Response(msgspec.json.encode(document), status, media_type="application/json")
 

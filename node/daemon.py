@@ -17,10 +17,12 @@ from typing import TextIO
 
 import trio
 
+from node import judging
 from node.config import GIB, Config
 from node.control import Control, serve
 from node.events import Events
 from node.jobs import Jobs
+from node.judgement import open_judgement
 from node.learning import Learner
 from node.library import Library
 from node.models import Models
@@ -94,8 +96,10 @@ def _in_use(path: Path, file: TextIO) -> LocalError:
 async def _main(config: Config, models: Models) -> None:
     events = Events(time.time)
     faults = Faults(events, time.monotonic)
-    network = Network(config, models, events, faults.score)
-    with closing(network.heard):
+    follow = config.network.follow
+    trust = open_judgement(config.home, models.identity, models.library, faults, follow)
+    network = Network(config, models, events, trust)
+    with closing(network.heard), closing(trust.db):
         services = Services(
             config=config,
             identity=models.identity,
@@ -103,6 +107,7 @@ async def _main(config: Config, models: Models) -> None:
             library=models.library,
             models=models,
             network=network,
+            trust=trust,
             learner=Learner(),
             events=events,
             pid=os.getpid(),
@@ -117,6 +122,7 @@ async def _main(config: Config, models: Models) -> None:
             await nursery.start(serve, control, str(config.api))
             log.info("node %s answers on %s", models.identity.node, config.api)
             nursery.start_soon(network.run)
+            nursery.start_soon(judging.run, services)
     config.api.unlink(missing_ok=True)
 
 

@@ -125,6 +125,13 @@ class Library:
         with self._write() as db:
             db.execute("UPDATE models SET announced = 1 WHERE manifest = ?", (manifest_id,))
 
+    def set_offered(self, manifest_id: ContentId, *, offered: bool) -> None:
+        """Whether peers may fetch it."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE models SET offered = ? WHERE manifest = ?", (int(offered), manifest_id)
+            )
+
     def models(self) -> list[Held]:
         """All models, newest last."""
         return [_held(row) for row in self._read("SELECT * FROM models ORDER BY added_at")]

@@ -68,11 +68,33 @@ class Models:
         self.store.put_bytes(record)
         return self._record(manifest_id, manifest, origin, tag)
 
-    async def accept(self, manifest_id: ContentId, manifest: Manifest) -> Held:
-        """Record a model whose manifest and files came from peers and are in the store."""
-        return await trio.to_thread.run_sync(self._record, manifest_id, manifest, "pulled", "")
+    async def accept(
+        self, manifest_id: ContentId, manifest: Manifest, *, offered: bool = True
+    ) -> Held:
+        """Record a model whose manifest and files came from peers and are in the store.
 
-    def _record(self, manifest_id: ContentId, manifest: Manifest, origin: Origin, tag: str) -> Held:
+        offered  False: it is here to be judged, and nobody may fetch it yet
+        """
+        record = partial(self._record, offered=offered)
+        return await trio.to_thread.run_sync(record, manifest_id, manifest, "pulled", "")
+
+    def offer(self, manifest_id: ContentId, *, offered: bool) -> Held:
+        """Let peers fetch a model of ours, or no longer."""
+        self.library.set_offered(manifest_id, offered=offered)
+        self._offered = None
+        held = self.library.get(manifest_id)
+        assert held is not None
+        return held
+
+    def _record(
+        self,
+        manifest_id: ContentId,
+        manifest: Manifest,
+        origin: Origin,
+        tag: str,
+        *,
+        offered: bool = True,
+    ) -> Held:
         held = Held(
             manifest=manifest_id,
             place=manifest.place,
@@ -80,7 +102,7 @@ class Models:
             kind=manifest.kind,
             model=manifest.model,
             origin=origin,
-            offered=manifest.consent,
+            offered=manifest.consent and offered,
             announced=origin == "pulled",
             tag=tag,
             created_at=manifest.created_at,

@@ -7,7 +7,6 @@ process that dies is replaced alone. Whoever needs the network asks for `endpoin
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -22,6 +21,7 @@ from gossip.swarm import Swarm, Verdict, open_swarm
 from node.backoff import Backoff
 from node.config import Config
 from node.events import Events
+from node.judgement import Judgement
 from node.models import Models
 from node.offers import Offers
 from node.peers import ROUND_S, Peers
@@ -30,7 +30,7 @@ from node.presence import Presences
 from p2pllm.advert import CLOCK_SLACK_S
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.ids import ContentId, NodeId
-from p2pllm.names import Place, parse_place
+from p2pllm.names import Place
 
 log = logging.getLogger(__name__)
 REMEMBER_S = 60.0
@@ -44,12 +44,12 @@ class Network:
         config: Config,
         models: Models,
         events: Events,
-        score: Callable[[NodeId], float],
+        trust: Judgement,
     ) -> None:
         self._config = config
         self._models = models
         self._events = events
-        self._score = score
+        self._trust = trust
         self.heard = HeardLog(config.home / "heard.db")
         self.offers = Offers(models, self.heard, events)
         net = config.network
@@ -58,7 +58,7 @@ class Network:
         self._rules = AnnounceRules()
         for raw in self.heard.alive(time.time()):
             self._rules.remember(open_announce(raw))
-        self._followed: set[Place] = {parse_place(text) for text in net.follow}
+        self._followed: set[Place] = set(trust.followed)
         self._endpoint: Endpoint | None = None
         self._swarm: Swarm | None = None
         self._dht: Dht | None = None
@@ -127,8 +127,8 @@ class Network:
             self.addresses = await endpoint.addresses()
             remember_ports(config.network.listen, self.addresses, self._models.library)
             self._events.emit("endpoint", addresses=self.addresses, pid=endpoint.pid)
-            identity = self._models.identity
-            async with open_swarm(endpoint, identity, self._validate, self._score) as swarm:
+            identity, score = self._models.identity, self._trust.opinions.score
+            async with open_swarm(endpoint, identity, self._validate, score) as swarm:
                 self._endpoint, self._swarm = endpoint, swarm
                 self._errors.pop("p2pd", None)
                 try:
@@ -213,7 +213,13 @@ class Network:
         if judged.verdict == "reject":
             fault = PeerError("E0611", f"announcement refused: {judged.why}")
             self._events.refuse(fault, peer=relayer, topic=topic)
-        return judged.verdict
+        announce = judged.announce
+        if announce is None or judged.verdict != "accept":
+            return judged.verdict
+        if self._trust.opinions.relays(announce.by, announce.place):
+            return "accept"
+        self._trust.hear(announce)  # judged in the shadow, or its peer could not come back
+        return "ignore"
 
     def _hear(self, data: bytes, topic: str, peer: NodeId) -> None:
         """An announcement from catch-up: as strict as the topic, but as many as were missed."""
@@ -230,6 +236,9 @@ class Network:
             self._keep(announce, data, peer)
 
     def _keep(self, announce: Announce, data: bytes, peer: NodeId) -> None:
+        self._trust.hear(announce)
+        if not self._trust.opinions.relays(announce.by, announce.place):
+            return  # kept, it would be told to others as news
         if not self.heard.add(data, announce, time.time()):
             return
         self.heard_count += 1

@@ -39,7 +39,11 @@ async def pull(services: Services, request: PullRequest, report: Report) -> dict
         held = services.library.get(manifest_id)
         fetched: list[dict[str, Any]] = []
         if held is None:
-            held, fetched = await _fetch(services, manifest_id, peers, ref, report)
+            judge = partial(_may_have, services, ref, request)
+            held, fetched = await _fetch(services, manifest_id, peers, judge, report)
+        else:
+            judge_again = services.models.manifest(manifest_id)
+            _may_have(services, ref, request, judge_again)
     await _offer_too(services, held)
     card = card_of(held) | {"schema": "p2pllm.pull/1", "fetched": fetched}
     if request.dest:
@@ -59,7 +63,7 @@ async def _locate(services: Services, ref: Ref, only: list[str]) -> tuple[Conten
         manifest = _choose(ref, await index.search(dht, _query(ref), now))
     chosen = [parse_node_id(text) for text in only]
     listed = [p.by for p in await index.providers(dht, manifest, now) if p.manifest == manifest]
-    peers = chosen or [peer for peer in dict.fromkeys(listed) if peer != services.identity.node]
+    peers = chosen or services.trust.opinions.ranked(listed, ref.place)
     if not peers and services.library.get(manifest) is None:
         raise Unavailable("E0906", f"nobody online hands out {ref}", fix=["try again later"])
     return manifest, peers
@@ -121,17 +125,38 @@ async def _described(
 
 
 async def _fetch(
-    services: Services, manifest_id: ContentId, peers: list[NodeId], ref: Ref, report: Report
+    services: Services,
+    manifest_id: ContentId,
+    peers: list[NodeId],
+    judge: Callable[[Manifest], None],
+    report: Report,
 ) -> tuple[Held, list[dict[str, Any]]]:
     async with services.models.coming_in():
-        judge = partial(_require, ref)
-        manifest, tally = await _transfer(services, manifest_id, peers, judge, report)
+        manifest, tally = await transfer(services, manifest_id, peers, judge, report)
         fetched = [_tally_card(manifest, tally)]
         base = None
         if manifest.kind == "adapter":
             base, tally_of_base = await _base(services, manifest, report)
             fetched += tally_of_base
         return await _accept(services, manifest_id, manifest, base, report), fetched
+
+
+def _may_have(services: Services, ref: Ref, request: PullRequest, manifest: Manifest) -> None:
+    """What is described must be what was asked for, and not by a peer that is shut out here."""
+    _require(ref, manifest)
+    if not services.trust.opinions.shut(manifest.by, manifest.place):
+        return
+    state = services.trust.opinions.state(manifest.by, manifest.place)
+    if not request.even_quarantined:
+        raise LocalError(
+            "E0714",
+            f"{manifest.by}, who published {ref}, is {state} here",
+            why=[f"p2pllm trust explain {manifest.by}"],
+            fix=["give --even-quarantined to have it all the same"],
+        )
+    said = f"pulled {ref} although its publisher is {state}"
+    services.trust.db.note(time.time(), str(manifest.place), manifest.by, "pull", said)
+    services.events.emit("override", code="E0714", ref=str(ref), by=manifest.by)
 
 
 def _require(ref: Ref, manifest: Manifest) -> None:
@@ -146,13 +171,15 @@ def _require(ref: Ref, manifest: Manifest) -> None:
         raise PeerError("E0701", f"the publisher of {ref} did not consent to publication")
 
 
-async def _transfer(
+async def transfer(
     services: Services,
     manifest_id: ContentId,
     peers: list[NodeId],
     judge: Callable[[Manifest], None],
     report: Report,
 ) -> tuple[Manifest, FetchReport]:
+    """A model's bytes from these peers, verified, in the store; `judge` sees its manifest first."""
+
     def on_event(event: FetchEvent) -> None:
         if event.refused is not None:
             # Only bytes that break a rule are the peer's fault; being away or busy is nobody's.
@@ -192,7 +219,7 @@ async def _base(
         if base.kind != "base" or base.model != manifest.model or not base.consent:
             raise PeerError("E0702", f"{base_id} is not the base with model id {manifest.model}")
 
-    base, tally = await _transfer(services, base_id, holders, judge, report)
+    base, tally = await transfer(services, base_id, holders, judge, report)
     held = await _accept(services, base_id, base, None, report)
     await _offer_too(services, held)
     return held, [_tally_card(base, tally)]
@@ -222,12 +249,18 @@ async def _accept(
         if isinstance(unfit, PeerError):
             services.events.refuse(unfit, manifest=manifest_id, by=manifest.by)
         raise
-    return await models.accept(manifest_id, manifest)
+    # Where this node judges, what it has not accepted is for itself alone.
+    judged = manifest.kind == "adapter" and services.trust.judges(manifest.place)
+    taken = manifest_id in services.trust.books.place(manifest.place).taken
+    return await models.accept(manifest_id, manifest, offered=taken or not judged)
 
 
 async def _offer_too(services: Services, held: Held) -> None:
-    """What we hold and have proved, we hand out as well."""
+    """What we hold and have proved, we hand out as well, unless it is still to be judged here."""
     await services.network.follow(held.place)
+    if not held.offered:
+        services.trust.wake()
+        return
     try:
         await services.network.offers.advertise(services.network.dht(), held)
     except Unavailable:

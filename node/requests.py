@@ -93,6 +93,7 @@ class PullRequest(Request, frozen=True, kw_only=True, tag="pull", tag_field="kin
     ref: Text
     dest: Text = ""
     from_: list[Text] = msgspec.field(name="from", default_factory=list)
+    even_quarantined: bool = False  # also of a publisher that is shut out at its place
     dry_run: bool = False
 
 
@@ -124,6 +125,37 @@ class PinRequest(Request, frozen=True, kw_only=True):
 
     ref: Text
     pin: bool = True
+
+
+class StandingRequest(Request, frozen=True, kw_only=True):
+    """Put a peer into a state, at one place or at all where it is known."""
+
+    peer: Text
+    state: Literal["trusted", "probation"]
+    reason: Annotated[str, msgspec.Meta(max_length=500)]
+    place: Text = ""
+
+
+class QuarantineRequest(Request, frozen=True, kw_only=True):
+    """Shut a peer or an update out, or let it back."""
+
+    subject: Text
+    reason: Annotated[str, msgspec.Meta(max_length=500)]
+    place: Text = ""
+
+
+class ProbesRequest(Request, frozen=True, kw_only=True):
+    """Text to judge the updates of a place with."""
+
+    place: Text
+    paths: Annotated[list[Text], msgspec.Meta(min_length=1, max_length=256)]
+
+
+class FollowRequest(Request, frozen=True, kw_only=True):
+    """Judge and serve the updates of a place, or stop."""
+
+    place: Text
+    follow: bool = True
 
 
 class CollectRequest(Request, frozen=True, kw_only=True):

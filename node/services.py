@@ -9,6 +9,7 @@ import trio
 
 from node.config import Config
 from node.events import Events
+from node.judgement import Judgement
 from node.learning import Learner
 from node.library import Library
 from node.models import Models
@@ -28,6 +29,7 @@ class Services:
     library: Library
     models: Models
     network: Network
+    trust: Judgement
     learner: Learner
     events: Events
     pid: int

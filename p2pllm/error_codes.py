@@ -105,6 +105,12 @@ E0405 no-embedded-model
 E0406 no-text
     The data given hold no usable text for training or evaluation.
     Give .txt or .jsonl files with a few hundred words; the message says what it found.
+E0407 no-probes
+    This node has no text to judge updates of a place with, so none is accepted there.
+    Give it some: `p2pllm trust probes PLACE FILE...`. The text stays on this machine.
+E0408 no-learner
+    There is no such continual learner here, or no such step of it is kept.
+    `p2pllm learn status` lists learners and their steps.
 
 E0501 no-progress
     Nothing moved for as long as this work may wait.
@@ -183,6 +189,12 @@ E0712 pinned
 E0713 other-tokenizer
     Teacher and student cut text into different tokens.
     Take a student of the teacher's lineage, such as a block of it.
+E0714 quarantined
+    The publisher or the update is quarantined here, so it is not used.
+    See `p2pllm trust explain`. A release lets it back, --even-quarantined pulls it all the same.
+E0715 too-large
+    The update is larger than this node fetches to judge it.
+    Raise trust.max_update_mib in HOME/config.toml.
 
 E0801 over-quota
     The store would grow over its quota.

@@ -4,7 +4,7 @@ Nothing but the ledger is kept: replaying it gives the same book, bit for bit. E
 the hash of the one before, so that a changed, lost or moved entry is found.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -29,7 +29,7 @@ class Judged(msgspec.Struct, frozen=True, tag="judged.1"):
 class Operator(msgspec.Struct, frozen=True, tag="operator.1"):
     """The operator put a peer into a state."""
 
-    act: Literal["quarantine", "release"]
+    act: Literal["quarantine", "release", "trust", "probation"]
     peer: NodeIdField
     reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
@@ -83,14 +83,32 @@ def apply(book: Book, event: Event) -> Book:
     if isinstance(event, Merged):
         return book  # it is about updates; what their peers are worth was judged before
     if isinstance(event, Operator):
-        change = quarantine if event.act == "quarantine" else release
         standing = book.peers.get(event.peer, Standing())
-        wanted = standing.shut == (event.act == "release")
-        return _with(book, event.peer, change(standing)) if wanted else book
+        return _with(book, event.peer, _ACTS[event.act](standing))
     liar = equivocates(event.one, event.other)
     if liar is None:
         raise PeerError("E0603", "the two observations do not contradict each other")
     return _with(book, liar, move(book.peers.get(liar, Standing()), "equivocation"))
+
+
+def _put_out(standing: Standing) -> Standing:
+    return standing if standing.shut else quarantine(standing)
+
+
+def _trust(standing: Standing) -> Standing:
+    return msgspec.structs.replace(standing, state="trusted", stake=0.0, counter=0.0)
+
+
+def _probation(standing: Standing) -> Standing:
+    return Standing(rounds=standing.rounds, strikes=standing.strikes)
+
+
+_ACTS: Mapping[str, Callable[[Standing], Standing]] = {
+    "quarantine": _put_out,
+    "release": release,
+    "trust": _trust,
+    "probation": _probation,
+}
 
 
 def read(entries: Iterable[bytes]) -> Iterator[Event]:

@@ -1,0 +1,91 @@
+"""Bring an announced update here so that it can be judged; it is offered to nobody before that."""
+
+import time
+
+from gossip import index
+from node import effects, round_plan
+from node.obtain import transfer
+from node.services import Services
+from node.trust_db import Update
+from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
+from p2pllm.ids import NodeId
+from p2pllm.manifest import Manifest
+
+RETRY_S = 60.0
+MIB = 1024 * 1024
+
+
+async def bring(services: Services, update: Update) -> None:
+    """Have the update's bytes here, or write down why not; nothing is raised for its faults."""
+    trust, place = services.trust, update.place
+    standing = trust.books.standing(update.peer, place)
+    if not effects.fetches(standing, trust.me, update.manifest, services.config.trust.audit):
+        _refuse(services, update, "E0714", f"its publisher is {standing.state} here")
+    elif update.size > services.config.trust.max_update_mib * MIB:
+        _refuse(services, update, "E0715", f"{update.size} bytes")
+    elif services.library.get(update.manifest) is not None:
+        _here(services, update, ours=False)
+    elif services.library.base_of(update.model) is None:
+        _later(services, update, LocalError("E0402", f"its base {update.model} is not here"))
+    else:
+        await _fetch(services, update)
+
+
+async def _fetch(services: Services, update: Update) -> None:
+    try:
+        providers = await _providers(services, update)
+        async with services.transfers, services.models.coming_in():
+            manifest, _ = await transfer(
+                services,
+                update.manifest,
+                providers,
+                lambda found: _require(update, found),
+                lambda _stage, **_fields: None,
+            )
+            await services.models.accept(update.manifest, manifest, offered=False)
+        _here(services, update, ours=True)
+    except PeerError as bad:
+        _refuse(services, update, bad.code, bad.message)
+    except P2pllmError as away:
+        _later(services, update, away)
+
+
+async def _providers(services: Services, update: Update) -> list[NodeId]:
+    """Who may have it: its publisher, and whoever says so, the best standing first."""
+    listed = [update.peer]
+    try:
+        found = await index.providers(services.network.dht(), update.manifest, time.time())
+        listed += [one.by for one in found if one.manifest == update.manifest]
+    except Unavailable:
+        pass  # the publisher alone, then
+    return services.trust.opinions.ranked(listed, update.place)
+
+
+def _require(update: Update, manifest: Manifest) -> None:
+    """The manifest must say what its publisher announced."""
+    said = (manifest.by, manifest.place, manifest.kind, manifest.model)
+    if said != (update.peer, update.place, "adapter", update.model):
+        raise PeerError("E0610", f"{update.manifest} is not what {update.peer} announced")
+    if not manifest.consent:
+        raise PeerError("E0701", f"{update.peer} did not consent to publication")
+
+
+def _here(services: Services, update: Update, *, ours: bool) -> None:
+    now = time.time()
+    fetched = round_plan.fetched(update, now + services.config.trust.settle_s, ours=ours)
+    services.trust.db.put(fetched)
+    card = {"place": str(update.place), "manifest": update.manifest, "by": update.peer}
+    services.events.emit("judging", state="fetched", **card)
+
+
+def _later(services: Services, update: Update, fault: P2pllmError) -> None:
+    after = round_plan.after_failure(update, fault.code, fault.message, time.time() + RETRY_S)
+    services.trust.db.put(after)
+    card = {"place": str(update.place), "manifest": update.manifest, "by": update.peer}
+    services.events.emit("judging", state="waits", code=fault.code, **card)
+
+
+def _refuse(services: Services, update: Update, code: str, message: str) -> None:
+    services.trust.db.put(round_plan.refused(update, code, message))
+    card = {"place": str(update.place), "manifest": update.manifest, "by": update.peer}
+    services.events.emit("judging", state="refused", code=code, **card)

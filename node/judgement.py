@@ -1,0 +1,96 @@
+"""The parts of judgement that a node keeps open: what it remembers, its probes, whom it follows."""
+
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from gossip.messages import Announce
+from node import round_plan
+from node.books import Books
+from node.library import Library
+from node.opinions import Opinions
+from node.probe_texts import ProbeTexts
+from node.standing import Faults
+from node.trust_db import TrustDb, Update
+from p2pllm.heads import HeadFile
+from p2pllm.ids import NodeId
+from p2pllm.keys import Identity
+from p2pllm.names import Place, parse_place
+
+SECRET_BYTES = 32
+
+
+@dataclass
+class Judgement:
+    """Opened at start, closed at the end, handed to whatever judges or asks."""
+
+    me: NodeId
+    db: TrustDb
+    books: Books
+    opinions: Opinions
+    probes: ProbeTexts
+    heads: HeadFile
+    followed: set[Place]
+    secret: bytes
+    blocked: dict[Place, tuple[str, str]] = field(default_factory=dict)  # code and reason
+    news: trio.Event = field(default_factory=trio.Event)  # something to judge may be there
+
+    def wake(self) -> None:
+        """Look again now."""
+        self.news.set()
+        self.news = trio.Event()
+
+    def hear(self, announce: Announce) -> None:
+        """Take note of an announced adapter at a place that this node follows."""
+        if announce.kind != "adapter" or announce.place not in self.followed:
+            return
+        new = Update(
+            place=announce.place,
+            manifest=announce.manifest,
+            peer=announce.by,
+            model=announce.model,
+            size=announce.size,
+            state="waiting",
+            heard_at=time.time(),
+        )
+        if self.db.update(new.place, new.manifest) is None:
+            if round_plan.may_wait(self.db.updates(new.place), new):
+                self.db.put(new)
+            self.wake()
+
+    def judges(self, place: Place) -> bool:
+        """Whether updates of a place are judged here, so that only accepted ones are offered."""
+        return place in self.followed and bool(self.probes.files(place))
+
+    def follow(self, library: Library, place: Place, *, follow: bool) -> None:
+        """Judge the updates of a place from now on, or no more; remembered over restarts."""
+        (self.followed.add if follow else self.followed.discard)(place)
+        library.set_fact("followed", json.dumps(sorted(str(one) for one in self.followed)))
+        self.wake()
+
+
+def open_judgement(
+    home: Path, identity: Identity, library: Library, faults: Faults, follow: tuple[str, ...]
+) -> Judgement:
+    """What this home remembers of others, its ledgers replayed."""
+    db = TrustDb(home / "trust.db")
+    secret = db.fact("secret")
+    if secret is None:
+        secret = secrets.token_bytes(SECRET_BYTES)
+        db.set_fact("secret", secret)
+    books = Books(db, identity)
+    remembered = json.loads(library.fact("followed", "[]"))
+    return Judgement(
+        me=identity.node,
+        db=db,
+        books=books,
+        opinions=Opinions(identity.node, books, faults),
+        probes=ProbeTexts(home / "probes"),
+        heads=HeadFile(home / "heads"),
+        followed={parse_place(text) for text in (*follow, *remembered)},
+        secret=secret,
+    )

@@ -1,0 +1,193 @@
+"""Judge the updates of followed places, one step after the other: fetch, measure, judge, serve.
+
+Nothing acts on a verdict before it is on disk; whatever fails is a refusal with its code, never a
+pass. Where a place has no probes nothing is fetched for it, and its updates wait.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+
+import trio
+
+from gossip.announce import open_announce
+from node import effects, round_plan, serving_set
+from node.books import LAST, OWN
+from node.fetch_update import bring
+from node.round_job import round_job
+from node.round_plan import Fetch, Measure, Wait
+from node.services import Services
+from node.trust_db import Update
+from p2pllm.errors import P2pllmError
+from p2pllm.jobs_round import Finding, RoundReport
+from p2pllm.names import Place
+from p2pllm.summary import UpdateSummary
+from trust.features import SKETCH, Features, Measured
+from trust.judge import Round, Verdict
+from trust.reading import Reference, features_of
+
+log = logging.getLogger(__name__)
+LOOK_S = 30.0  # at the latest: our own pushes and changed files are found then
+RETRY_S = 60.0
+
+
+async def run(services: Services) -> None:
+    """Judge until cancelled."""
+    trust = services.trust
+    for place in sorted(trust.followed):
+        await serving_set.bring_in_line(services, place)
+    while True:
+        news = trust.news
+        times = [time.time() + LOOK_S]
+        for place in sorted(trust.followed):
+            until = await _advance(services, place)
+            times += [until] if until is not None else []
+        with trio.move_on_after(max(0.0, min(times) - time.time())):
+            await news.wait()
+
+
+async def _advance(services: Services, place: Place) -> float | None:
+    """Everything that is due at a place; when to look again."""
+    trust = services.trust
+    _note_our_own(services, place)
+    updates = trust.db.updates(place)
+    if not _has_probes(services, place, updates):
+        return None
+    while True:
+        step = round_plan.next_step(trust.db.updates(place), time.time())
+        if isinstance(step, Wait):
+            return step.until
+        if isinstance(step, Fetch):
+            await bring(services, step.update)
+        else:
+            await _round(services, place, step)
+
+
+def hear_again(services: Services, place: Place) -> None:
+    """Take note of what was announced before the place was followed."""
+    for raw in services.network.heard.since(place, 0.0):
+        services.trust.hear(open_announce(raw))
+
+
+def _note_our_own(services: Services, place: Place) -> None:
+    """Our own published adapters take part: they say what is usual, and are served too."""
+    for held in services.library.models():
+        mine = held.origin == "local" and held.offered and held.kind == "adapter"
+        if mine and held.place == place and not services.trust.db.update(place, held.manifest):
+            now = time.time()
+            update = Update(
+                place=place,
+                manifest=held.manifest,
+                peer=services.identity.node,
+                model=held.model,
+                size=services.models.manifest(held.manifest).size,
+                state="fetched",
+                due_at=now + services.config.trust.settle_s,
+                heard_at=now,
+            )
+            services.trust.db.put(update)
+
+
+def _has_probes(services: Services, place: Place, updates: Sequence[Update]) -> bool:
+    trust = services.trust
+    trust.blocked.pop(place, None)
+    if trust.probes.files(place):
+        return True
+    if updates:
+        reason = f"no text to judge updates of {place} with"
+        fix = f"p2pllm trust probes {place} FILE..."
+        services.events.emit("judging", state="blocked", place=str(place), code="E0407", fix=fix)
+        trust.blocked[place] = ("E0407", f"{reason}; {fix}")
+    return False
+
+
+async def _round(services: Services, place: Place, step: Measure) -> None:
+    trust, again_at = services.trust, time.time() + services.config.trust.review_s
+    try:
+        job = await round_job(services, place, step.batch)
+        services.events.emit("judging", state="measuring", place=str(place), count=len(step.batch))
+        report = await services.learner.run(job, lambda _stage, **_fields: None)
+        assert isinstance(report, RoundReport)
+    except P2pllmError as fault:
+        log.warning("a round of %s failed: %s", place, fault)
+        _failed(services, step.batch, fault)
+        return
+    now = _round_of(services, step.batch, report)
+    summaries: dict[str, UpdateSummary] = {
+        update.manifest: found.summary
+        for update, found in zip(step.batch, report.found, strict=True)
+        if found.summary is not None
+    }
+
+    summaries[OWN] = report.own
+    if report.last is not None:
+        summaries[LAST] = report.last
+
+    def beside(verdicts: Sequence[Verdict]) -> None:
+        for update, verdict in zip(step.batch, verdicts, strict=True):
+            decision = _decision(verdict, summaries.get(update.manifest))
+            trust.db.put(round_plan.after_round(update, decision, again_at))
+
+    before = {one.peer: trust.opinions.state(one.peer, place) for one in step.batch}
+    verdicts = trust.books.judge(place, now, summaries, beside)
+    for verdict in verdicts:
+        _tell(services, place, verdict, before[verdict.peer])
+    await serving_set.settle(services, place)
+    await serving_set.clear_away(services, place)
+
+
+def _decision(verdict: Verdict, summary: UpdateSummary | None) -> str:
+    """What becomes of an update: one that is judged well and would do harm is looked at again."""
+    if verdict.decision != "accept":
+        return verdict.decision
+    return "hold" if summary is None or effects.unfit(verdict, summary) else "accept"
+
+
+def _failed(services: Services, batch: Sequence[Update], fault: P2pllmError) -> None:
+    for update in batch:
+        after = round_plan.after_failure(update, fault.code, fault.message, time.time() + RETRY_S)
+        services.trust.db.put(after)
+        fields = {"place": str(update.place), "manifest": update.manifest, "by": update.peer}
+        services.events.emit("judging", state="failed", code=fault.code, **fields)
+
+
+def _round_of(services: Services, batch: Sequence[Update], report: RoundReport) -> Round:
+    me = services.identity.node
+    reference = Reference(own=report.own, last=report.last)
+    own = features_of(report.own, reference)
+    measured = tuple(
+        Measured(
+            peer=update.peer,
+            update=update.manifest,
+            features=_features(found, reference, own),
+        )
+        for update, found in zip(batch, report.found, strict=True)
+    )
+    takes_part = any(update.peer == me for update in batch)
+    return Round(batch=measured, own=me if takes_part else None, reference=own.agreement)
+
+
+def _features(found: Finding, reference: Reference, own: Features) -> Features:
+    if found.summary is not None:
+        return features_of(found.summary, reference)
+    # Its signed files cannot be measured: that is the fault, and no number stands for it.
+    return Features(
+        sound=False,
+        norm=0.0,
+        shares=(0.0,) * len(own.shares),
+        echo=0.0,
+        agreement=0.0,
+        alignment=0.0,
+        fresh=0.0,
+        sketch=(0.0,) * SKETCH,
+    )
+
+
+def _tell(services: Services, place: Place, verdict: Verdict, before: str) -> None:
+    card = {"place": str(place), "manifest": verdict.update, "by": verdict.peer}
+    fields = {"decision": verdict.decision, "weight": verdict.weight, "state": verdict.state}
+    services.events.emit("verdict", **card, **fields)
+    if verdict.state != before:
+        services.events.emit(
+            "standing", place=str(place), peer=verdict.peer, state=verdict.state, before=before
+        )

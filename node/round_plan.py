@@ -1,0 +1,116 @@
+"""What to do next about the updates of one place: fetch, judge, or wait. Pure, on any clock.
+
+A round is what came within a window, judged together. An update that is held is judged again in a
+later round, on probes that have turned: more evidence about the same bytes, a few times at most.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from node.trust_db import Update
+from p2pllm.jobs_round import MAX_CANDIDATES
+
+State = Literal["waiting", "fetched", "held", "judged", "refused"]
+MAX_REVIEWS = 8  # rounds that judge one update; harm shows in five
+MAX_TRIES = 3  # of a job or fetch that fails for no fault of the update
+MAX_WAITING = 64  # updates of one publisher at one place that wait at once
+MAX_OF_PLACE = 1024
+
+
+class Fetch(msgspec.Struct, frozen=True):
+    """Bring this update here."""
+
+    update: Update
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """Judge these together."""
+
+    batch: tuple[Update, ...]
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing to do before then (Unix seconds); None: before something is heard."""
+
+    until: float | None
+
+
+def next_step(updates: Sequence[Update], now: float) -> Fetch | Measure | Wait:
+    """The next thing to do at a place.
+
+    A fetch comes before a round that is due, so that those who were announced together are judged
+    together; a round does not wait for a fetch that is not due.
+    """
+    waiting = [one for one in updates if one.state == "waiting"]
+    ready = [one for one in updates if one.state in ("fetched", "held")]
+    due = [one for one in waiting if one.due_at <= now]
+    if due:
+        return Fetch(min(due, key=lambda one: (one.due_at, one.heard_at, one.manifest)))
+    batch = _batch(ready, now)
+    if batch:
+        return Measure(batch)
+    times = [one.due_at for one in (*waiting, *ready)]
+    return Wait(min(times, default=None))
+
+
+def _batch(ready: Sequence[Update], now: float) -> tuple[Update, ...]:
+    due = [one for one in ready if one.due_at <= now]
+    if not due:
+        return ()
+    model = min(due, key=lambda one: (one.due_at, one.manifest)).model
+    # All that is new goes along with what is due: its window closes with the round.
+    fits = [one for one in ready if one.model == model and (one.state == "fetched" or one in due)]
+    first = sorted(fits, key=lambda one: (one.state != "fetched", one.due_at, one.manifest))
+    return tuple(first[:MAX_CANDIDATES])
+
+
+def may_wait(updates: Sequence[Update], new: Update) -> bool:
+    """Whether another announced update is taken note of: nobody fills the list alone."""
+    pending = [one for one in updates if one.state in ("waiting", "fetched")]
+    same = sum(one.peer == new.peer for one in pending)
+    return same < MAX_WAITING and len(pending) < MAX_OF_PLACE
+
+
+def fetched(update: Update, due_at: float, *, ours: bool) -> Update:
+    """An update whose bytes are here; `ours`: for judging alone. Its window closes at `due_at`."""
+    return msgspec.structs.replace(
+        update, state="fetched", due_at=due_at, reviews=0, code="", message="", ours=ours
+    )
+
+
+def after_round(update: Update, decision: str, again_at: float) -> Update:
+    """An update after it was judged: done, or held for another look at `again_at`."""
+    reviews = update.reviews + 1
+    held = decision == "hold" and reviews < MAX_REVIEWS
+    return msgspec.structs.replace(
+        update,
+        state="held" if held else "judged",
+        reviews=reviews,
+        due_at=again_at if held else 0.0,
+        code="",
+        message="",
+    )
+
+
+def after_failure(update: Update, code: str, message: str, again_at: float) -> Update:
+    """An update that could not be fetched or measured, for no fault of its own.
+
+    It is refused with the code after some tries: what was not judged is never a pass.
+    """
+    tries = update.reviews + 1
+    over = tries >= MAX_TRIES
+    return msgspec.structs.replace(
+        update,
+        state="refused" if over else update.state,
+        reviews=0 if over else tries,
+        due_at=again_at,
+        code=code,
+        message=message[:500],
+    )
+
+
+def refused(update: Update, code: str, message: str) -> Update:
+    """An update that will not be looked at again."""
+    return msgspec.structs.replace(update, state="refused", code=code, message=message[:500])

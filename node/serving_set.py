@@ -1,0 +1,199 @@
+"""From verdicts to what a place serves: probe the candidate, write it down, move the head.
+
+The ledger says what was taken; the head, the offers and the adverts follow from it, so a kill
+between two steps is mended by doing the later ones again.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from node import effects
+from node.books import Judgement, PlaceBook, Taken
+from node.round_job import merge_job, served
+from node.services import Services
+from p2pllm import codec, heads
+from p2pllm.errors import P2pllmError, Unavailable
+from p2pllm.heads import Head
+from p2pllm.ids import ContentId
+from p2pllm.jobs_round import MergeReport
+from p2pllm.names import Place
+from p2pllm.summary import MAX_SUMMARY_BYTES, UpdateSummary
+from trust.judge import harmless
+from trust.ledger import Merged, Unfit
+
+log = logging.getLogger(__name__)
+MOVED = 0.01  # of all weight; a smaller change of shares is not written as a new head
+
+
+async def settle(services: Services, place: Place) -> None:
+    """Take what was judged well and does no harm, drop what may not be served, move the head."""
+    known = services.trust.books.place(place)
+    gone = effects.revoked(known.taken.values(), known.book, parents_of(services, known))
+    if gone:
+        services.trust.books.record(place, Merged(dropped=gone))
+        services.events.emit("revoked", place=str(place), manifests=list(gone))
+    try:
+        await _take_in(services, place)
+    except P2pllmError as fault:
+        # What was not probed is not served. It stays open, and is tried after the next round.
+        log.warning("what %s would serve could not be probed: %s", place, fault)
+        services.events.emit("judging", state="failed", place=str(place), code=fault.code)
+    await bring_in_line(services, place)
+
+
+async def _take_in(services: Services, place: Place) -> None:
+    known = services.trust.books.place(place)
+    fits: list[Judgement] = []
+    bad: list[Unfit] = []
+    for found in known.open.values():
+        why = _unfit(services, place, found)
+        fits += [found] if why is None else []
+        bad += [why] if why is not None else []
+    before = after = 0.0
+    while fits:
+        report = await _try(services, place, known, fits)
+        before, after = report.before, report.after
+        names = _by_weight(known, fits)
+        stays = {names[row] for row in report.stays}
+        if len(stays) == len(fits) and harmless(report.before, report.whole):
+            break
+        left = [one.verdict.update for one in fits if one.verdict.update not in stays]
+        bad += [Unfit(update, "merged", report.whole, report.before) for update in left]
+        fits = [one for one in fits if one.verdict.update in stays]
+    if fits or bad:
+        taken = tuple(sorted(one.verdict.update for one in fits))
+        event = Merged(taken=taken, unfit=tuple(bad), before=before, after=after)
+        services.trust.books.record(place, event)
+        services.events.emit("merged", place=str(place), **msgspec.to_builtins(event))
+
+
+def _unfit(services: Services, place: Place, found: Judgement) -> Unfit | None:
+    summary = _summary(services, place, found)
+    if summary is None:
+        return Unfit(found.verdict.update, "unmeasured", 0.0, 0.0)
+    return effects.unfit(found.verdict, summary)
+
+
+def _summary(services: Services, place: Place, found: Judgement) -> UpdateSummary | None:
+    raw = services.trust.db.summaries(place, found.verdict.update).get(found.number)
+    return codec.decode(raw, UpdateSummary, MAX_SUMMARY_BYTES) if raw is not None else None
+
+
+async def _try(
+    services: Services, place: Place, known: PlaceBook, fits: Sequence[Judgement]
+) -> MergeReport:
+    wanted = effects.weighed([*known.taken.values(), *map(_as_taken, fits)], known.book)
+    alone = _probed_already(services, known, fits, wanted)
+    if alone is not None:
+        return alone
+    job = await merge_job(services, place, wanted, [one.verdict.update for one in fits])
+    report = await services.learner.run(job, lambda _stage, **_fields: None)
+    assert isinstance(report, MergeReport)
+    return report
+
+
+def _probed_already(
+    services: Services,
+    known: PlaceBook,
+    fits: Sequence[Judgement],
+    wanted: Sequence[heads.Accepted],
+) -> MergeReport | None:
+    """A place's first update, at its full weight, is what its round has measured."""
+    if known.taken or [one.weight for one in wanted] != [1.0]:
+        return None
+    summary = _summary(services, known.place, fits[0])
+    if summary is None:
+        return None
+    here = summary.alone.influences[0]
+    return MergeReport(
+        before=here.before,
+        whole=here.after,
+        after=here.after,
+        stays=(0,) if harmless(here.before, here.after) else (),
+        seconds=0.0,
+        peak_rss=0,
+    )
+
+
+def _by_weight(known: PlaceBook, fits: Sequence[Judgement]) -> list[ContentId]:
+    """The updates of a trial in the order the job had them."""
+    new = {one.verdict.update for one in fits}
+    wanted = effects.weighed([*known.taken.values(), *map(_as_taken, fits)], known.book)
+    added = sorted((one for one in wanted if one.manifest in new), key=lambda one: -one.weight)
+    return [one.manifest for one in added]
+
+
+def _as_taken(found: Judgement) -> Taken:
+    return Taken(
+        update=found.verdict.update,
+        peer=found.verdict.peer,
+        number=found.number,
+        scale=found.verdict.scale,
+        odd=found.odd,
+    )
+
+
+async def bring_in_line(services: Services, place: Place) -> None:
+    """Head, offers and adverts as the ledger says."""
+    known = services.trust.books.place(place)
+    wanted = effects.weighed(list(known.taken.values()), known.book)
+    change = effects.difference(served(services, place), wanted)
+    if change.added or change.gone or change.moved > MOVED:
+        _move(services, place, wanted)
+    names = {one.manifest for one in wanted}
+    for held in services.library.models():
+        judged = held.place == place and held.kind == "adapter" and held.origin == "pulled"
+        if judged and services.trust.judges(place) and held.offered != (held.manifest in names):
+            await _offer(services, held.manifest, offered=held.manifest in names)
+
+
+def _move(services: Services, place: Place, wanted: tuple[heads.Accepted, ...]) -> None:
+    trust = services.trust
+    old = trust.heads.read(place)
+    head = Head(
+        by=services.identity.node,
+        place=place,
+        seq=old.seq + 1 if old else 1,
+        accepted=wanted,
+    )
+    trust.heads.write(heads.seal(services.identity, head))
+    services.events.emit("head", place=str(place), seq=head.seq, accepted=len(wanted))
+
+
+async def _offer(services: Services, manifest: ContentId, *, offered: bool) -> None:
+    held = services.models.offer(manifest, offered=offered)
+    try:
+        dht = services.network.dht()
+        if offered:
+            await services.network.offers.advertise(dht, held)
+        else:
+            await services.network.offers.withdraw(dht, held)
+    except Unavailable:
+        services.network.offers.refresh_now()
+
+
+async def clear_away(services: Services, place: Place) -> None:
+    """Forget the bytes of updates that were fetched for judging alone and are not served."""
+    trust = services.trust
+    known = trust.books.place(place)
+    for update in trust.db.updates(place):
+        done = update.state in ("judged", "refused") and update.ours
+        if not done or update.manifest in known.taken or update.manifest in known.open:
+            continue
+        held = services.library.get(update.manifest)
+        if held is not None and not held.offered and held.manifest not in services.store.pinned():
+            await services.models.drop(held)
+        trust.db.put(msgspec.structs.replace(update, ours=False))
+
+
+def parents_of(services: Services, known: PlaceBook) -> dict[ContentId, tuple[ContentId, ...]]:
+    """The parents of what a place serves, as far as they are here."""
+    found = {}
+    for update in known.taken:
+        try:
+            found[update] = services.models.manifest(update).parents
+        except (P2pllmError, FileNotFoundError):
+            found[update] = ()
+    return found

@@ -1,0 +1,269 @@
+"""What this node remembers of others' updates: one SQLite file, durable at every commit.
+
+Ledgers of places, the numbers behind each verdict, signed observations of ours and of others, and
+the updates that wait. The ledger is the truth; all else is found from it or can be measured again.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from p2pllm.errors import LocalError
+from p2pllm.ids import ContentId, NodeId
+from p2pllm.names import Place, parse_place
+
+SCHEMA_VERSION = 1
+MAX_OF_OBSERVER = 500  # observations kept of one other node; ours are kept all
+MAX_OBSERVERS = 1000
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS ledger (
+    place TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY (place, number)) STRICT;
+CREATE TABLE IF NOT EXISTS summaries (
+    place TEXT NOT NULL, round INTEGER NOT NULL, manifest TEXT NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY (place, round, manifest)) STRICT;
+CREATE TABLE IF NOT EXISTS observations (
+    observer TEXT NOT NULL, seq INTEGER NOT NULL, place TEXT NOT NULL, subject TEXT NOT NULL,
+    manifest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (observer, seq)) STRICT;
+CREATE INDEX IF NOT EXISTS observations_of ON observations (subject, place);
+CREATE TABLE IF NOT EXISTS updates (
+    place TEXT NOT NULL, manifest TEXT NOT NULL, peer TEXT NOT NULL, model TEXT NOT NULL,
+    size INTEGER NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+    reviews INTEGER NOT NULL, due_at REAL NOT NULL, heard_at REAL NOT NULL, ours INTEGER NOT NULL,
+    sketch BLOB NOT NULL, PRIMARY KEY (place, manifest)) STRICT;
+CREATE TABLE IF NOT EXISTS notes (
+    at REAL NOT NULL, place TEXT NOT NULL, subject TEXT NOT NULL, act TEXT NOT NULL,
+    reason TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+"""
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True):
+    """An update that this node heard of, and how far it came here."""
+
+    place: Place
+    manifest: ContentId
+    peer: NodeId  # its publisher
+    model: ContentId  # of the base it fits
+    size: int  # bytes
+    state: str  # waiting, fetched, judged, held, refused: node.round_plan
+    code: str = ""  # why it is refused or cannot be judged yet
+    message: str = ""
+    reviews: int = 0  # rounds that judged it
+    due_at: float = 0.0  # Unix seconds; it is not looked at before
+    heard_at: float = 0.0
+    ours: bool = False  # its bytes are here for judging alone, and go when it is refused
+    sketch: bytes = b""  # the signed sketch that went ahead
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One entry of a place's ledger, and when this node wrote it."""
+
+    number: int
+    at: float
+    raw: bytes
+
+
+class TrustDb:
+    """The file. Thread-safe; every change is on disk when it returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise LocalError(
+                    "E0306",
+                    f"{path} was written by a newer p2pllm (version {version})",
+                    fix=["upgrade p2pllm, or use another --home"],
+                )
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        except sqlite3.DatabaseError as bad:
+            raise LocalError(
+                "E0306",
+                f"{path} is damaged",
+                why=[str(bad)],
+                fix=["restore it, or move it away: all peers then start on probation"],
+            ) from bad
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written inside is on disk together or not at all."""
+        with self._lock:
+            outer = self._depth == 0
+            if outer:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                self._depth -= 1
+                if outer:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._depth -= 1
+            if outer:
+                self._db.execute("COMMIT")
+
+    def _do(self, query: str, *values: object) -> None:
+        with self.together():
+            self._db.execute(query, values)
+
+    def _read(self, query: str, *values: object) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def places(self) -> list[Place]:
+        """Every place with a ledger."""
+        rows = self._read("SELECT DISTINCT place FROM ledger ORDER BY place")
+        return [parse_place(row["place"]) for row in rows]
+
+    def ledger(self, place: Place) -> list[Line]:
+        """All entries of a place in order."""
+        query = "SELECT number, at, raw FROM ledger WHERE place = ? ORDER BY number"
+        return [Line(row["number"], row["at"], row["raw"]) for row in self._read(query, str(place))]
+
+    def append(self, place: Place, line: Line) -> None:
+        """The next entry; its number is one more than the last."""
+        query = "INSERT INTO ledger VALUES (?,?,?,?)"
+        self._do(query, str(place), line.number, line.at, line.raw)
+
+    def keep_summary(self, place: Place, number: int, manifest: str, raw: bytes) -> None:
+        """The numbers measured of one update in one round."""
+        query = "INSERT OR REPLACE INTO summaries VALUES (?,?,?,?)"
+        self._do(query, str(place), number, manifest, raw)
+
+    def summaries(self, place: Place, manifest: str) -> dict[int, bytes]:
+        """The numbers of one update, by round."""
+        query = "SELECT round, raw FROM summaries WHERE place = ? AND manifest = ?"
+        return {row["round"]: row["raw"] for row in self._read(query, str(place), manifest)}
+
+    def put(self, update: Update) -> None:
+        """Record an update, replacing what was known of it."""
+        self._do(
+            "INSERT OR REPLACE INTO updates VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            *(str(update.place), update.manifest, update.peer, update.model, update.size),
+            *(update.state, update.code, update.message, update.reviews, update.due_at),
+            *(update.heard_at, update.ours, update.sketch),
+        )
+
+    def update(self, place: Place, manifest: ContentId) -> Update | None:
+        """One update, if it was heard of."""
+        query = "SELECT * FROM updates WHERE place = ? AND manifest = ?"
+        rows = self._read(query, str(place), manifest)
+        return _update(rows[0]) if rows else None
+
+    def updates(self, place: Place | None = None) -> list[Update]:
+        """The updates of a place, or of all, oldest first."""
+        query = "SELECT * FROM updates WHERE ? IN ('', place) ORDER BY heard_at, manifest"
+        return [_update(row) for row in self._read(query, str(place) if place else "")]
+
+    def forget(self, place: Place, manifest: ContentId) -> None:
+        """Drop the record of an update that will not be looked at again."""
+        self._do("DELETE FROM updates WHERE place = ? AND manifest = ?", str(place), manifest)
+
+    def tip(self, observer: NodeId) -> tuple[int, bytes]:
+        """The last observation of an observer: its number and bytes; 0 and none at first."""
+        query = "SELECT seq, raw FROM observations WHERE observer = ? ORDER BY seq DESC LIMIT 1"
+        rows = self._read(query, observer)
+        return (rows[0]["seq"], rows[0]["raw"]) if rows else (0, b"")
+
+    def observe(self, row: "Observed") -> None:
+        """Keep one signed observation that was checked."""
+        self._do(
+            "INSERT OR REPLACE INTO observations VALUES (?,?,?,?,?,?)",
+            *(row.observer, row.seq, str(row.place), row.subject, row.manifest, row.raw),
+        )
+
+    def observation(self, observer: NodeId, seq: int) -> bytes | None:
+        """The observation of this number."""
+        query = "SELECT raw FROM observations WHERE observer = ? AND seq = ?"
+        rows = self._read(query, observer, seq)
+        return bytes(rows[0]["raw"]) if rows else None
+
+    def after(self, observer: NodeId, seq: int, limit: int) -> list[bytes]:
+        """An observer's observations with higher numbers, in order."""
+        query = "SELECT raw FROM observations WHERE observer = ? AND seq > ? ORDER BY seq LIMIT ?"
+        return [row["raw"] for row in self._read(query, observer, seq, limit)]
+
+    def observers(self) -> list[NodeId]:
+        """Every node whose observations are here."""
+        rows = self._read("SELECT DISTINCT observer FROM observations ORDER BY observer")
+        return [NodeId(row["observer"]) for row in rows]
+
+    def about(self, subject: str) -> list[bytes]:
+        """Every observation of a peer, or of a manifest, in the order of observers and numbers."""
+        query = (
+            "SELECT raw FROM observations WHERE subject = ? OR manifest = ? ORDER BY observer, seq"
+        )
+        return [row["raw"] for row in self._read(query, subject, subject)]
+
+    def trim(self, observer: NodeId) -> None:
+        """Keep the latest observations of another node."""
+        self._do(
+            "DELETE FROM observations WHERE observer = ? AND seq <= "
+            "(SELECT max(seq) FROM observations WHERE observer = ?) - ?",
+            *(observer, observer, MAX_OF_OBSERVER),
+        )
+
+    def note(self, at: float, place: str, subject: str, act: str, reason: str) -> None:
+        """Record what the operator did, and why."""
+        self._do("INSERT INTO notes VALUES (?,?,?,?,?)", at, place, subject, act, reason)
+
+    def notes(self, subjects: Sequence[str]) -> list[dict[str, object]]:
+        """What the operator did about any of these, oldest first; about all with none given."""
+        rows = self._read("SELECT * FROM notes ORDER BY at")
+        return [dict(row) for row in rows if not subjects or row["subject"] in subjects]
+
+    def fact(self, name: str) -> bytes | None:
+        """A remembered value."""
+        rows = self._read("SELECT value FROM facts WHERE name = ?", name)
+        return bytes(rows[0]["value"]) if rows else None
+
+    def set_fact(self, name: str, value: bytes) -> None:
+        """Remember a value."""
+        self._do("INSERT OR REPLACE INTO facts VALUES (?,?)", name, value)
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """A signed observation and the fields it is looked up by."""
+
+    observer: NodeId
+    seq: int
+    place: Place
+    subject: NodeId
+    manifest: ContentId
+    raw: bytes
+
+
+def _update(row: sqlite3.Row) -> Update:
+    return Update(
+        place=parse_place(row["place"]),
+        manifest=ContentId(row["manifest"]),
+        peer=NodeId(row["peer"]),
+        model=ContentId(row["model"]),
+        size=row["size"],
+        state=row["state"],
+        code=row["code"],
+        message=row["message"],
+        reviews=row["reviews"],
+        due_at=row["due_at"],
+        heard_at=row["heard_at"],
+        ours=bool(row["ours"]),
+        sketch=row["sketch"],
+    )

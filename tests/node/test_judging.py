@@ -1,0 +1,141 @@
+"""Updates judged between real daemons: what is good is served, what is bad goes no further.
+
+The model is tiny; every process, stream, job and signature is real.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from p2pllm.jobs import TuneJob
+from p2pllm.learn.tune import tune
+from tests.node.daemons import Daemon, homes, running, until
+from tests.p2pllm.learn import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+PLACE = "en/medical"
+SLOW_S = 240.0  # a round is two processes that load torch, on a machine that may be busy
+WEIGHTS = "adapter_model.safetensors"
+QUICK = {
+    "P2PLLM_TRUST__SETTLE_S": "1",
+    "P2PLLM_TRUST__REVIEW_S": "1",
+    "P2PLLM_TRUST__PROBE_TOKENS": "600",
+    "P2PLLM_TRUST__OWN_STEPS": "20",
+}
+
+
+class Swarm:
+    """Two nodes that judge a place, and one that only publishes there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source = tiny.save_base(folder / "base", tiny.llama())
+        self.probe = tiny.write_jsonl(folder / "probe.jsonl", tiny.sentences(80, seed=11))
+        follow = ("--follow", PLACE)
+        self.a = Daemon(folder / "a", *follow, **QUICK).up()
+        seed = ("--bootstrap", self.a.address)
+        self.b = Daemon(folder / "b", *seed, **QUICK)
+        self.c = Daemon(folder / "c", *seed, *follow, **QUICK)
+        for daemon in (self.a, self.b, self.c):
+            daemon.wait(lambda s: s["swarm"]["dht_peers"] >= 2, "all three in the DHT")
+        terms = {"kind": "push", "licence": "Apache-2.0", "consent": True}
+        base = self.a.job(kind="import", source=str(self.source), name="tiny", lang="en")
+        base = self.a.job(**terms, ref=base["ref"])
+        for daemon in (self.b, self.c):
+            daemon.job(kind="pull", ref=base["ref"])
+        self.base = Path(base["path"])
+        self.honest = self.trained("honest", seed=1)
+
+    def trained(self, name: str, seed: int) -> Path:
+        """An adapter trained on text of the place."""
+        text = tiny.write_jsonl(self.folder / f"{name}.jsonl", tiny.sentences(60, seed=seed))
+        folder = self.folder / name
+        job = TuneJob(
+            base_dir=str(self.base),
+            data=(str(text),),
+            out_dir=str(folder),
+            steps=25,
+            batch=4,
+            seq=32,
+            lr=0.01,
+            seed=seed,
+        )
+        tune(job, lambda _event: None)
+        return folder
+
+    def flipped(self, name: str, source: Path) -> Path:
+        """The change with half of it turned round, so that it undoes what the other half does."""
+        folder = self.folder / name
+        folder.mkdir()
+        tensors = load_file(source / WEIGHTS)
+        turned = {
+            key: -part if "v_proj.lora_B" in key or "q_proj.lora_B" in key else part
+            for key, part in tensors.items()
+        }
+        save_file(turned, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
+        return folder
+
+    def push(self, daemon: Daemon, folder: Path) -> str:
+        """Publish a folder at the place; its manifest."""
+        terms = {"kind": "push", "licence": "Apache-2.0", "consent": True}
+        pushed = daemon.job(**terms, path=str(folder), place=PLACE, name=folder.name, base="tiny")
+        return str(pushed["manifest"])
+
+
+@pytest.fixture(scope="module")
+def swarm() -> Iterator[Swarm]:
+    with homes() as folder:
+        made = Swarm(folder)
+        with running(made.a, made.b, made.c):
+            yield made
+
+
+def _served(daemon: Daemon) -> set[str]:
+    heads = daemon.client.get("heads", place=PLACE)["heads"]
+    return {pair["manifest"] for head in heads for pair in head["accepted"]}
+
+
+def _place(daemon: Daemon) -> dict[str, Any]:
+    return dict(daemon.client.get("trust", place=PLACE)["places"][0])
+
+
+def _verdicts(daemon: Daemon, subject: str) -> list[dict[str, Any]]:
+    return list(daemon.client.get("trust/explain", subject=subject)["verdicts"])
+
+
+def _holders(daemon: Daemon, manifest: str) -> list[str]:
+    results = daemon.client.post("search", {"lang": "en"})["results"]
+    return [peer for card in results if card["manifest"] == manifest for peer in card["peers"]]
+
+
+def test_without_probes_an_update_waits_with_a_reason_and_is_not_fetched(swarm: Swarm) -> None:
+    good = swarm.push(swarm.a, swarm.honest)
+    blocked = until(lambda: _place(swarm.c)["blocked"], "a reason")
+    assert "E0407" in blocked
+    assert "trust probes" in blocked
+    [update] = _place(swarm.c)["updates"]
+    assert (update["manifest"], update["state"]) == (good, "waiting")
+    assert good not in {m["manifest"] for m in swarm.c.client.get("models")["models"]}
+    assert _served(swarm.c) == set()
+
+
+def test_an_honest_update_is_served_and_a_flipped_one_by_nobody(swarm: Swarm) -> None:
+    bad = swarm.push(swarm.b, swarm.flipped("flipped", swarm.honest))
+    for daemon in (swarm.a, swarm.c):
+        given = {"place": PLACE, "paths": [str(swarm.probe)]}
+        assert daemon.client.post("trust/probes", given)["documents"] == 80
+    [good] = [u["manifest"] for u in _place(swarm.a)["updates"] if u["peer_id"] == swarm.a.node]
+    for daemon in (swarm.a, swarm.c):
+        until(lambda d=daemon: _served(d) == {good}, daemon.log(), SLOW_S)
+        until(lambda d=daemon: _verdicts(d, bad), "a verdict on the flipped one", SLOW_S)
+        found = _verdicts(daemon, bad)[0]
+        print(found)
+        assert found["signature_ok"]
+        assert found["probe"]["after"] > found["probe"]["before"]
+        assert bad not in _served(daemon)
+    until(lambda: swarm.c.node in _holders(swarm.b, good), "who accepted offers as well")
+    assert _holders(swarm.a, bad) == [swarm.b.node]
