@@ -5,6 +5,8 @@
 | announce.1   | GossipSub topic of a place; catch-up | docs/specs/announce.md |
 | news.1       | stream /p2pllm/news/1, asked         | docs/specs/announce.md |
 | newslist.1   | stream /p2pllm/news/1, answered      | docs/specs/announce.md |
+| heads.1      | stream /p2pllm/heads/1, asked        | docs/specs/heads.md    |
+| headlist.1   | stream /p2pllm/heads/1, answered     | docs/specs/heads.md    |
 | want.1       | stream /p2pllm/exchange/1, asked     | docs/specs/exchange.md |
 | give.1       | stream /p2pllm/exchange/1, answered  | docs/specs/exchange.md |
 
@@ -15,6 +17,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from p2pllm.heads import MAX_HEAD_BYTES
 from p2pllm.ids import ContentIdField, NodeIdField
 from p2pllm.manifest import MAX_FILE_BYTES, MAX_TOTAL_BYTES, Kind
 from p2pllm.names import NameField, Place
@@ -27,9 +30,13 @@ MAX_ANNOUNCE_TTL_S = 30 * 86400.0  # catch-up reaches back this far
 
 EXCHANGE_PROTOCOL = "/p2pllm/exchange/1"
 NEWS_PROTOCOL = "/p2pllm/news/1"
+HEADS_PROTOCOL = "/p2pllm/heads/1"
 MAX_REQUEST_BYTES = 1024
 MAX_NEWS = 500  # announcements in one answer
 MAX_NEWS_BYTES = 1024 * 1024
+MAX_KEEPERS = 64  # nodes whose heads of one place are kept and told
+MAX_HEADS_BYTES = 8 * 1024  # a question: 64 ids of at most 66 bytes, and a place
+MAX_HEADLIST_BYTES = MAX_KEEPERS * (MAX_HEAD_BYTES + 8) + 64
 
 
 class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce.1"):
@@ -62,6 +69,22 @@ class NewsList(msgspec.Struct, frozen=True, kw_only=True, tag="newslist.1"):
     ]
     until: Time  # answerer's clock: up to here all was given
     more: bool = False
+
+
+class HeadsAsked(msgspec.Struct, frozen=True, kw_only=True, tag="heads.1"):
+    """Which heads of this place do you hold, but for these records, which I hold as well?"""
+
+    place: Place
+    known: Annotated[tuple[ContentIdField, ...], msgspec.Meta(max_length=MAX_KEEPERS)] = ()
+
+
+class HeadList(msgspec.Struct, frozen=True, kw_only=True, tag="headlist.1"):
+    """Signed heads as their keepers signed them, one a keeper."""
+
+    heads: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(max_length=MAX_HEAD_BYTES)], ...],
+        msgspec.Meta(max_length=MAX_KEEPERS),
+    ]
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True, tag="want.1"):

@@ -4,7 +4,6 @@ One stream /p2pllm/news/1, one question, one answer. Wire format: docs/specs/ann
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -19,7 +18,7 @@ from gossip.messages import (
     News,
     NewsList,
 )
-from gossip.standing import Allowance
+from gossip.standing import Allowances
 from p2pllm import codec
 from p2pllm.errors import PeerError
 from p2pllm.ids import NodeId
@@ -29,7 +28,6 @@ from p2pllm.names import Place
 # ever, half a unit a second, which is 32 KB/s and costs no noticeable CPU.
 BURST, RATE = 64.0, 0.5
 COST_BYTES = 65536  # of an answer weigh as much as one question
-MAX_COUNTED = 4096  # peers whose questions are counted
 ANSWER_S = 30.0  # from a stream's start to its end
 OVERLAP_S = 600.0  # asked for twice, in case the answerer's clock was set back
 MAX_PAGES = 20  # twice what an honest log holds for one place
@@ -39,11 +37,10 @@ _disk = trio.CapacityLimiter(2)
 
 async def serve_news(endpoint: Endpoint, log: HeardLog) -> None:
     """Answer peers' questions from now on, as long as the endpoint runs."""
-    allowances: OrderedDict[NodeId, Allowance] = OrderedDict()
+    allowances = Allowances(RATE, BURST)
 
     async def answer(peer: NodeId, stream: trio.SocketStream) -> None:
-        allowance = _allowance_of(peer, allowances)
-        if allowance.spend(1, trio.current_time()) > 0:
+        if allowances.spend(peer, 1, trio.current_time()) > 0:
             return  # it asks too much; the stream ends without an answer
         with trio.fail_after(ANSWER_S):
             question = codec.decode(
@@ -53,7 +50,7 @@ async def serve_news(endpoint: Endpoint, log: HeardLog) -> None:
                 log.news, question.place, question.since, time.time(), limiter=_disk
             )
             data = codec.encode(news)
-            allowance.spend(len(data) / COST_BYTES, trio.current_time())
+            allowances.spend(peer, len(data) / COST_BYTES, trio.current_time())
             await write_frame(stream, data)
 
     await endpoint.handle(NEWS_PROTOCOL, answer)
@@ -96,12 +93,3 @@ async def catch_up(
         if not news.more:
             break
     return taken
-
-
-def _allowance_of(peer: NodeId, allowances: OrderedDict[NodeId, Allowance]) -> Allowance:
-    new = Allowance(RATE, BURST, BURST, trio.current_time())
-    allowance = allowances.pop(peer, new)
-    allowances[peer] = allowance
-    while len(allowances) > MAX_COUNTED:
-        allowances.popitem(last=False)
-    return allowance

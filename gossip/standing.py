@@ -99,3 +99,20 @@ class Allowance(msgspec.Struct):
         self.left = min(self.burst, self.left + (now - self.at) * self.rate) - units
         self.at = now
         return max(0.0, -self.left / self.rate)
+
+
+class Allowances:
+    """What each peer may still ask of us; bounded, the one that asked longest ago forgotten."""
+
+    def __init__(self, rate: float, burst: float, most: int = 4096) -> None:
+        self._rate, self._burst, self._most = rate, burst, most
+        self._of: OrderedDict[NodeId, Allowance] = OrderedDict()
+
+    def spend(self, peer: NodeId, units: float, now: float) -> float:
+        """Take units of a peer's; the seconds it must wait are 0 unless it asks too much."""
+        new = Allowance(self._rate, self._burst, self._burst, now)
+        allowance = self._of.pop(peer, new)
+        self._of[peer] = allowance
+        while len(self._of) > self._most:
+            self._of.popitem(last=False)
+        return allowance.spend(units, now)

@@ -8,10 +8,14 @@ from nacl.signing import SigningKey
 from gossip.messages import (
     ANNOUNCE_PURPOSE,
     MAX_ANNOUNCE_BYTES,
+    MAX_HEADLIST_BYTES,
+    MAX_HEADS_BYTES,
     MAX_NEWS_BYTES,
     MAX_REQUEST_BYTES,
     Announce,
     Give,
+    HeadList,
+    HeadsAsked,
     News,
     NewsList,
     Want,
@@ -228,6 +232,12 @@ VECTORS = (
     Vector("presence.1", PRESENCE, MAX_RECORD_BYTES, "presence.1"),
     Vector("announce.1", ANNOUNCE, MAX_ANNOUNCE_BYTES, ANNOUNCE_PURPOSE),
     Vector("head.1", HEAD, heads.MAX_HEAD_BYTES, heads.PURPOSE),
+    Vector(
+        "heads.1",
+        HeadsAsked(place=Place("en", "medical"), known=(named("one head"), named("another"))),
+        MAX_HEADS_BYTES,
+    ),
+    Vector("headlist.1", HeadList(heads=(b"signed", b"\x00\xff")), MAX_HEADLIST_BYTES),
     Vector("news.1", News(place=Place("en", "medical"), since=NOW), MAX_REQUEST_BYTES),
     Vector(
         "newslist.1",
