@@ -12,6 +12,7 @@ import trio
 from gossip import index
 from node import __version__
 from node.contribute import push
+from node.file_flows import export, merge, quantise
 from node.find import search
 from node.jobs import Jobs
 from node.learn_flows import evaluate, import_base, tune
@@ -21,12 +22,15 @@ from node.requests import (
     CollectRequest,
     DistillRequest,
     EvalRequest,
+    ExportRequest,
     ImportRequest,
     JobRequest,
+    MergeRequest,
     PeerRequest,
     PinRequest,
     PullRequest,
     PushRequest,
+    QuantiseRequest,
     SearchRequest,
     TuneRequest,
     parse,
@@ -43,6 +47,9 @@ _FLOWS: dict[type, tuple[str, Callable[..., Awaitable[Document]]]] = {
     ImportRequest: ("import", import_base),
     TuneRequest: ("tune", tune),
     DistillRequest: ("distill", distill),
+    MergeRequest: ("merge", merge),
+    QuantiseRequest: ("quantise", quantise),
+    ExportRequest: ("export", export),
     EvalRequest: ("eval", evaluate),
     PushRequest: ("push", push),
     PullRequest: ("pull", pull),

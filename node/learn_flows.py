@@ -15,6 +15,7 @@ from node.requests import EvalRequest, ImportRequest, TuneRequest
 from node.services import Services
 from p2pllm import adapter
 from p2pllm.errors import LocalError
+from p2pllm.ids import ContentId
 from p2pllm.jobs import (
     EvalJob,
     EvalReport,
@@ -144,6 +145,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     consent: bool = False
     tag: str = ""
     report: Claim | None = None
+    parents: tuple[ContentId, ...] = ()  # beside the base
 
 
 async def keep_adapter(services: Services, folder: Path, base: Held, described: Described) -> Held:
@@ -164,7 +166,7 @@ async def keep_adapter(services: Services, folder: Path, base: Held, described: 
             model=base.model,
             params=base_manifest.params,
             base_size=base_manifest.size,
-            parents=(base.manifest,),
+            parents=(base.manifest, *described.parents),
             files=files,
             lora=lora,
             report=described.report,

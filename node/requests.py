@@ -6,6 +6,7 @@ import msgspec
 
 from p2pllm.errors import LocalError
 from p2pllm.jobs import EVAL_TOKENS
+from p2pllm.jobs_files import Bits, Format, Method
 
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 
@@ -63,6 +64,46 @@ class DistillRequest(Request, frozen=True, kw_only=True, tag="distill", tag_fiel
     licence: Text = ""
 
 
+class MergeRequest(Request, frozen=True, kw_only=True, tag="merge", tag_field="kind"):
+    """Make one adapter out of several, out of a place's accepted ones, or out of a foreign one."""
+
+    what: list[Text] = []  # references, or whole paths of folders
+    weights: list[float] = []  # as many, or none
+    head: Text = ""  # a place, instead
+    base: Text = ""
+    place: Text = ""
+    name: Text
+    residual: Text = ""
+    method: Method | None = None
+    energy: float | None = None
+    rank: int | None = None
+    density: float | None = None
+    seed: int | None = None
+    threads: int | None = None
+    licence: Text = ""
+
+
+class QuantiseRequest(Request, frozen=True, kw_only=True, tag="quantise", tag_field="kind"):
+    """Make a smaller variant of a base."""
+
+    ref: Text
+    bits: Literal[4, 8]
+    data: list[Text] = []
+    name: Text = ""
+    max_tokens: int = EVAL_TOKENS
+    threads: int | None = None
+
+
+class ExportRequest(Request, frozen=True, kw_only=True, tag="export", tag_field="kind"):
+    """Write a model for other tools."""
+
+    ref: Text
+    format: Format
+    dest: Text
+    alone: bool = False
+    bits: Bits = 16
+
+
 class EvalRequest(Request, frozen=True, kw_only=True, tag="eval", tag_field="kind"):
     """Measure a model on text of ours."""
 
@@ -97,7 +138,17 @@ class PullRequest(Request, frozen=True, kw_only=True, tag="pull", tag_field="kin
     dry_run: bool = False
 
 
-JobRequest = ImportRequest | TuneRequest | DistillRequest | EvalRequest | PushRequest | PullRequest
+JobRequest = (
+    ImportRequest
+    | TuneRequest
+    | DistillRequest
+    | MergeRequest
+    | QuantiseRequest
+    | ExportRequest
+    | EvalRequest
+    | PushRequest
+    | PullRequest
+)
 
 
 class SearchRequest(Request, frozen=True, kw_only=True):

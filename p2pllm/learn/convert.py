@@ -1,6 +1,7 @@
 """Make files out of files: a base in fewer bits, and models in the formats of other tools."""
 
 import gc
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -129,8 +130,7 @@ def _write(job: ExportJob, change: Delta | None, making: Path, step: gguf_out.St
     if job.format == "gguf":
         source = gguf_out.open_source(base_dir)
         path = making / base_files.VARIANT_FILE
-        lost: float = gguf_out.write_base(source, path, job.bits, change, step).lost
-        return lost
+        return gguf_out.write_base(source, path, job.bits, change, step).lost
     _copy_settings(base_dir, making)
     return _write_safetensors(base_dir, change, making / "model.safetensors", step)
 
@@ -147,7 +147,7 @@ def _write_safetensors(
         if change and name.removesuffix(".weight") in change:
             lost += float((made[name].double() - values.double()).square().sum())
     save_file(made, path, metadata={"format": "pt"})
-    return lost**0.5
+    return math.sqrt(lost)
 
 
 def _copy_settings(base_dir: Path, making: Path) -> None:
