@@ -5,7 +5,6 @@ fast in; the teacher is the parent itself, on the text the block is for. (Minitr
 al. 2024: prune, then distil from the model that was pruned.)
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +12,7 @@ import torch
 
 from p2pllm.jobs import Progress
 from p2pllm.learn import distill, model
-from p2pllm.learn.distill import Lesson, Live, Recipe
-
-TIMED = 3  # steps after which the time of the others is known
+from p2pllm.learn.distill import Live, Recipe
 
 Say = Callable[[Progress], None]
 
@@ -50,13 +47,3 @@ def recover(
     losses = distill.distill(student, rows, Live(parent, rows), recipe, say)
     block.requires_grad_(False)
     return losses
-
-
-def seconds_a_step(parent: Any, block: Any, rows: torch.Tensor, recipe: Recipe) -> float:
-    """What one step takes here, after `TIMED` of them on a block that is thrown away after."""
-    lesson = Lesson(trainable(block), rows, Live(parent, rows), recipe)
-    lesson.advance()
-    began = time.monotonic()
-    for _ in range(TIMED - 1):
-        lesson.advance()
-    return (time.monotonic() - began) / (TIMED - 1)

@@ -1,0 +1,292 @@
+"""Blocks cut out of a base: how small, how fast, and how good after minutes of recovery.
+
+`python -m tests.bench blocks [--work DIR] [--seconds 300] [--only NAME] [--short]`. The base is
+SmolLM2-135M, the text PubMed abstracts; nobody reads what is held out. Losses are nats a token. A
+block's score is how often its first guess of the next token is right, and `score_share` that over
+the parent's; `likelihood_share`, exp(parent's loss - block's loss), is the harder measure of the
+same. Recovery is refitting and self-distillation within so many seconds of one core's time. With a
+work directory a run that was cut off goes on; `--only` does one block and leaves others for later.
+`--short` takes a tiny base that has hardly learnt: it shows that it works, not how well.
+"""
+
+import argparse
+import json
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch.nn import functional
+
+from p2pllm import blocks, corpus, weights
+from p2pllm.blocks import Cut
+from p2pllm.jobs import ImportJob
+from p2pllm.learn import carve, distill, importance, measure, memory, model, recover, refit
+from p2pllm.learn.base_import import import_base
+from p2pllm.learn.check import hash_base
+from p2pllm.learn.distill import Live, Recipe
+from p2pllm.learn.importance import Size
+from tests.bench._adapters import ground
+from tests.bench._blocks import speed
+
+SIZES = {
+    "ffn-75": Size(ffn=0.75),
+    "ffn-50": Size(ffn=0.5),
+    "ffn-35-depth-80": Size(ffn=0.35, depth=0.8),
+}
+DOMAIN = "medical"
+
+
+class Found(msgspec.Struct, frozen=True):
+    """How well a model says the held-out text."""
+
+    loss: float
+    right: float  # share of next tokens that are its first guess
+
+
+class World:
+    """A base, rows to learn from and passages to measure on."""
+
+    def __init__(self, work: Path, given: argparse.Namespace) -> None:
+        self.work, self.given = work, given
+        self.base = _base(work, given)
+        self.config = model.load_config(self.base)
+        self.dtype = torch.float32 if given.short else model.compute_dtype()
+        self.parent = model.load_base(self.base, self.config, self.dtype).requires_grad_(False)
+        tokenizer = model.load_tokenizer(self.base)
+        learnt, held = corpus.split(ground.documents(DOMAIN), 0.1)
+        context = min(measure.WINDOW, int(self.config.max_position_embeddings))
+        self.held = measure.passages(tokenizer, held, given.held_tokens, context)
+        stream = ground.tokens(tokenizer, learnt)[: given.train_tokens]
+        self.rows = stream[: len(stream) // given.seq * given.seq].view(-1, given.seq)
+
+    def measured(self, network: Any) -> Found:
+        nats, hits = 0.0, 0
+        with torch.inference_mode():
+            for batch in measure.batches(self.held.windows):
+                inputs, targets = measure.tensors(batch)
+                logits = network(input_ids=inputs, use_cache=False).logits
+                for row, wanted in zip(logits, targets, strict=True):
+                    nats += float(functional.cross_entropy(row.float(), wanted, reduction="sum"))
+                    hits += int((row.argmax(-1) == wanted).sum())
+        return Found(nats / self.held.tokens, hits / self.held.tokens)
+
+    def load(self, folder: Path) -> Any:
+        config = model.load_config(folder)
+        return model.load_base(folder, config, self.dtype).requires_grad_(False)
+
+    def kept(self, name: str) -> Path:
+        return self.work / f"{name}{'-short' if self.given.short else ''}"
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    given = _arguments(argv)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = given.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        world = World(work, given)
+        cuts = _cuts(world)
+        for name in [given.only] if given.only else SIZES:
+            _made(world, name, cuts[name])
+        if given.only:
+            return {"block": json.loads((world.kept(given.only) / "found.json").read_text())}
+        return _report(world, cuts)
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="blocks", description=__doc__)
+    parser.add_argument("--base", type=Path, help="an imported base [SmolLM2-135M, imported now]")
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--only", choices=sorted(SIZES))
+    parser.add_argument("--seconds", type=float, default=300.0, help="of recovery, one core")
+    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--seq", type=int, default=256)
+    parser.add_argument("--score-tokens", type=int, default=4096)
+    parser.add_argument("--refit-tokens", type=int, default=8192)
+    parser.add_argument("--train-tokens", type=int, default=300_000)
+    parser.add_argument("--held-tokens", type=int, default=8192)
+    parser.add_argument("--decode", type=int, default=48, help="tokens made for the speed")
+    parser.add_argument("--short", action="store_true")
+    given = parser.parse_args(argv)
+    if given.short:
+        given.seconds, given.seq, given.batch, given.decode = 0.5, ground.SEQ, 8, 8
+        given.held_tokens, given.train_tokens, given.lr = 1024, 9_000, 1e-3
+    return given
+
+
+def _base(work: Path, given: argparse.Namespace) -> Path:
+    if given.base:
+        return Path(given.base)
+    if given.short:
+        return ground.make_base(work, 30)
+    base = work / "smollm2"
+    if not (base / "config.json").is_file():
+        import_base(ImportJob(source="smollm2", out_dir=str(base)), lambda event: None)
+    return base
+
+
+def _cuts(world: World) -> dict[str, Cut]:
+    """The cuts of one calibration pass, each nested in the one before."""
+    files = {name: world.kept(f"{name}-cut") for name in SIZES}
+    if not all(path.is_file() for path in files.values()):
+        given, frame = world.given, blocks.frame_in(world.base)
+        parent = hash_base(world.base)
+        rows = world.rows[: max(1, given.score_tokens // given.seq)]
+        scores = importance.score(world.parent, frame, rows, lambda event: None)
+        for name, size in SIZES.items():
+            made = importance.choose(scores, parent, frame, size)
+            files[name].write_bytes(blocks.encode(made))
+    cuts = {name: blocks.decode(path.read_bytes()) for name, path in files.items()}
+    ordered = list(cuts.values())
+    assert all(one.holds(other) for one, other in pairwise(ordered))
+    return cuts
+
+
+def _made(world: World, name: str, cut: Cut) -> None:
+    """Cut, mend and measure one block, unless that was done before."""
+    folder = world.kept(name)
+    if (folder / "found.json").is_file():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    carve.cut_block(world.base, cut, folder / "raw")
+    block, given = world.load(folder / "raw"), world.given
+    found = {"cut": msgspec.to_builtins(world.measured(block))}
+    began = time.process_time()
+    rows = world.rows[: max(1, given.refit_tokens // given.seq)]
+    refit.refit(world.parent, block, cut, rows, lambda event: None)
+    refitted_s = time.process_time() - began
+    found["refit"] = msgspec.to_builtins(world.measured(block)) | {"seconds": refitted_s}
+    _say(name, "cut and refitted", found)
+    steps, recovered_s = _recovered(world, name, block, given.seconds - refitted_s)
+    carve.write(folder / "block", world.base, cut, block.state_dict())
+    found["recovered"] = msgspec.to_builtins(world.measured(world.load(folder / "block")))
+    found["recovered"] |= {"seconds": refitted_s + recovered_s, "steps": steps}
+    _say(name, "recovered", found)
+    (folder / "found.json").write_text(json.dumps(found))
+
+
+def _recovered(world: World, name: str, block: Any, seconds: float) -> tuple[int, float]:
+    """Teach a block for about so many seconds; the steps it took and the time."""
+    given = world.given
+    step_s = _seconds_a_step(world, block)
+    steps = max(4, int(seconds / step_s))
+    recipe = Recipe(steps=steps, batch=given.batch, lr=given.lr, skew=0.0, warm=5)
+
+    def tell(event: Any) -> None:
+        if event.done % 10 == 0 or event.done == event.total:
+            told = f"step {event.done} of {event.total}, loss {event.loss:.3f}"
+            print(f"{name}: {told}, {event.eta_s:.0f} s left", file=sys.stderr, flush=True)
+
+    began = time.process_time()
+    recover.recover(world.parent, block, world.rows, recipe, tell)
+    return steps, time.process_time() - began
+
+
+def _seconds_a_step(world: World, block: Any) -> float:
+    """What a step takes, its block put back afterwards; not counted as recovery."""
+    before = {key: value.clone() for key, value in block.state_dict().items()}
+    recipe = Recipe(steps=9, batch=world.given.batch, lr=1e-6, skew=0.0)
+    student = recover.trainable(block)
+    lesson = distill.Lesson(student, world.rows, Live(world.parent, world.rows), recipe)
+    lesson.advance()
+    began = time.process_time()
+    for _ in range(2):
+        lesson.advance()
+    took = (time.process_time() - began) / 2
+    block.load_state_dict(before)
+    return took
+
+
+def _report(world: World, cuts: dict[str, Cut]) -> dict[str, Any]:
+    parent = _parent(world)
+    speeds = _speeds(world)
+    rows = [_row(world, name, cut, parent, speeds) for name, cut in cuts.items()]
+    return {
+        "short": world.given.short,
+        "blocks": rows,
+        "parent": msgspec.to_builtins(parent) | speeds["parent"] | _sizes(world.base),
+        "score": "share of held-out next tokens guessed first; of the parent's",
+        "dtype": model.dtype_name(world.dtype),
+        "held_tokens": world.held.tokens,
+        "recovery_seconds": world.given.seconds,
+        "peak_rss_mb": memory.peak_bytes() / 1e6,
+    }
+
+
+def _row(
+    world: World, name: str, cut: Cut, parent: Found, speeds: dict[str, Any]
+) -> dict[str, Any]:
+    found = json.loads((world.kept(name) / "found.json").read_text())
+    after, fast = found["recovered"], speeds[name]
+    return {
+        "name": name,
+        "ffn": cut.channels / cut.frame.ffn,
+        "depth": len(cut.layers) / cut.frame.layers,
+        **_sizes(world.kept(name) / "block"),
+        **fast,
+        "speedup": fast["tok_s"] / speeds["parent"]["tok_s"],
+        "prefill_speedup": fast["prefill_tok_s"] / speeds["parent"]["prefill_tok_s"],
+        "loss_parent": parent.loss,
+        "loss_cut": found["cut"]["loss"],
+        "loss_refit": found["refit"]["loss"],
+        "loss_recovered": after["loss"],
+        "nats_behind": after["loss"] - parent.loss,
+        "score": after["right"],
+        "score_parent": parent.right,
+        "score_share": after["right"] / parent.right,
+        "score_share_cut": found["cut"]["right"] / parent.right,
+        "score_share_refit": found["refit"]["right"] / parent.right,
+        "likelihood_share": math.exp(parent.loss - after["loss"]),
+        "loss_share": parent.loss / after["loss"],
+        "recovery_s": after["seconds"],
+        "refit_s": found["refit"]["seconds"],
+        "steps": after["steps"],
+    }
+
+
+def _parent(world: World) -> Found:
+    path = world.kept("parent.json")
+    if not path.is_file():
+        path.write_bytes(msgspec.json.encode(world.measured(world.parent)))
+    return msgspec.json.decode(path.read_bytes(), type=Found)
+
+
+def _speeds(world: World) -> dict[str, dict[str, float]]:
+    """Each model in a process of its own, all of them twice in turn, the better of the two."""
+    folders = {"parent": world.base} | {name: world.kept(name) / "block" for name in SIZES}
+    best: dict[str, dict[str, float]] = {}
+    for _turn in range(2):
+        for name, folder in folders.items():
+            if world.given.short:
+                best[name] = speed.main(folder, world.given.decode)  # its memory is the bench's
+                continue
+            command = [sys.executable, "-m", "tests.bench._blocks.speed", str(folder)]
+            done = subprocess.run(
+                [*command, str(world.given.decode)], capture_output=True, text=True, check=True
+            )
+            found = json.loads(done.stdout.splitlines()[-1])
+            known = best.setdefault(name, found)
+            for key in ("tok_s", "prefill_tok_s"):
+                known[key] = max(known[key], found[key])
+    return best
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {
+        "params": weights.parameters(weights.read_directory(folder).values()),
+        "bytes": sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+    }
+
+
+def _say(name: str, what: str, found: dict[str, Any]) -> None:
+    losses = {stage: round(value["loss"], 4) for stage, value in found.items()}
+    print(f"{name}: {what}: {losses}", file=sys.stderr, flush=True)
