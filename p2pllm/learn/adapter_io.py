@@ -90,21 +90,13 @@ def read(adapter_dir: Path, base_dir: Path) -> Found:
     For directories of our user's: a peer's adapter is plain LoRA or refused. Raises what
     `adapter.inspect` and `delta.read` raise, E0706 with the reason for what cannot be folded.
     """
-    path = adapter_dir / CONFIG_FILE
-    if not path.is_file():
-        raise Unavailable("E0402", f"no {CONFIG_FILE} in {adapter_dir}")
-    with path.open("rb") as file:
-        raw = file.read(MAX_CONFIG_BYTES + 1)
-    try:
-        plain = model_json.read_object(raw, MAX_CONFIG_BYTES)
-    except ValueError as bad:
-        raise bad_config(str(bad)) from bad
+    plain = _config(adapter_dir)
     file_ = adapter_dir / adapter.WEIGHTS_FILE
     if not file_.is_file():
         weights.weight_files(adapter_dir)  # E0606 if there is a pickle instead
         raise Unavailable("E0402", f"no {adapter.WEIGHTS_FILE} in {adapter_dir}")
     weights.read_header(file_)
-    if plain.get("peft_type") != "LORA" or plain.get("use_dora"):
+    if _is_foreign(plain):
         found = _through_weights(adapter_dir, base_dir, plain)
     else:
         found = _scaled(file_, plain)
@@ -115,6 +107,27 @@ def read(adapter_dir: Path, base_dir: Path) -> Found:
     if delta.norm(found.delta) == 0:
         raise PeerError("E0705", "the adapter changes nothing: every product B A is zero")
     return found
+
+
+def needs_base(adapter_dir: Path) -> bool:
+    """Whether reading the adapter takes the base's weights: it is no LoRA that can be folded."""
+    return _is_foreign(_config(adapter_dir))
+
+
+def _is_foreign(plain: Mapping[str, Any]) -> bool:
+    return plain.get("peft_type") != "LORA" or bool(plain.get("use_dora"))
+
+
+def _config(adapter_dir: Path) -> dict[str, Any]:
+    path = adapter_dir / CONFIG_FILE
+    if not path.is_file():
+        raise Unavailable("E0402", f"no {CONFIG_FILE} in {adapter_dir}")
+    with path.open("rb") as file:
+        raw = file.read(MAX_CONFIG_BYTES + 1)
+    try:
+        return model_json.read_object(raw, MAX_CONFIG_BYTES)
+    except ValueError as bad:
+        raise bad_config(str(bad)) from bad
 
 
 def _padded(

@@ -15,6 +15,7 @@ from p2pllm.jobs_files import Composed, ComposeJob, ComposeReport
 from p2pllm.learn import adapter_io, algebra, delta, memory
 from p2pllm.learn.delta import Delta
 from p2pllm.learn.mixing import mixed
+from p2pllm.learn.steps import stepping
 
 ROUNDING = 1e-9  # of the parts' norms: a sum below is what float32 left of nothing
 Say = Callable[[Progress], None]
@@ -34,8 +35,9 @@ def compose(job: ComposeJob, say: Say) -> ComposeReport:
     parts = _ordered(job.parts)
     changes: list[tuple[Delta, float]] = []
     converted = []
+    step = stepping("read", "adapters", say)
     for number, part in enumerate(parts):
-        say(_count("read", Path(part.adapter_dir).name, number, len(parts)))
+        step(Path(part.adapter_dir).name, number, len(parts))
         found = adapter_io.read(Path(part.adapter_dir), base_dir)
         changes.append((found.delta, part.weight))
         if found.how:
@@ -87,8 +89,9 @@ def _joined(job: ComposeJob, changes: list[tuple[Delta, float]], say: Say) -> De
     energy = min(job.energy, algebra.ALL_BUT_ROUNDING)
     modules = len({module for change, _weight in changes for module in change})
     made = {}
-    for number, (module, factors) in enumerate(mixed(changes, job.method, job.density, energy)):
-        say(_count("merge", module, number, modules))
+    step = stepping("merge", "modules", say)
+    for number, (module, factors) in enumerate(mixed(changes, job.method, job.density, energy), 1):
+        step(module, number, modules)
         made[module] = factors
     return made
 
@@ -110,11 +113,9 @@ def _require_memory(job: ComposeJob) -> int:
     base: Mapping[str, weights.Tensor] = weights.read_directory(Path(job.base_dir))
     largest = max(tensor.count for tensor in base.values())
     dense = 0 if job.method == "exact" else largest * 4 * (2 * len(job.parts) + 8)
+    if any(adapter_io.needs_base(Path(part.adapter_dir)) for part in job.parts):
+        # The base in float32, once more as PEFT lays the adapter in, and as it was before.
+        dense += weights.parameters(base.values()) * 12
     estimate = memory.runtime_bytes() + read * 2 * 5 + dense
     memory.require(estimate, job.max_memory_bytes, "composing adapters")
     return estimate
-
-
-def _count(stage: str, message: str, done: int, total: int) -> Progress:
-    unit = "adapters" if stage == "read" else "modules"
-    return Progress(stage=stage, message=message, done=done, total=total, unit=unit)

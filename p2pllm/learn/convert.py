@@ -28,6 +28,7 @@ from p2pllm.jobs_files import (
 from p2pllm.learn import delta, gguf_out, measure, memory, model
 from p2pllm.learn.compose import compose
 from p2pllm.learn.delta import Delta
+from p2pllm.learn.steps import Step, stepping
 
 Say = Callable[[Progress], None]
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -54,7 +55,7 @@ def export(job: ExportJob, say: Say) -> ExportReport:
     if job.adapter_dir:
         change = delta.read(Path(job.adapter_dir), adapter.inspect(Path(job.adapter_dir), base_dir))
     estimate = _require_memory(base_dir, job.max_memory_bytes, whole=job.format == "safetensors")
-    step = _stepping("write", say)
+    step = stepping("write", "tensors", say)
     with _making(Path(job.out_dir)) as making:
         lost = _write(job, change, making, step)
     files = sorted(Path(job.out_dir).iterdir())
@@ -92,7 +93,9 @@ def quantise(job: QuantiseJob, say: Say) -> QuantiseReport:
         _copy_settings(base_dir, making)
         (making / base_files.CUT_FILE).unlink(missing_ok=True)  # it is about the other weights
         path = making / base_files.VARIANT_FILE
-        written = gguf_out.write_base(source, path, job.bits, None, _stepping("quantise", say))
+        written = gguf_out.write_base(
+            source, path, job.bits, None, stepping("quantise", "tensors", say)
+        )
         base_files.inspect(making)
         base, base_speed = _measured(base_dir, text, "measure-base", say)
         variant, speed = _measured(making, text, "measure", say)
@@ -115,7 +118,7 @@ def quantise(job: QuantiseJob, say: Say) -> QuantiseReport:
     )
 
 
-def _write(job: ExportJob, change: Delta | None, making: Path, step: gguf_out.Step) -> float:
+def _write(job: ExportJob, change: Delta | None, making: Path, step: Step) -> float:
     """The files of an export; the norm of what rounding lost of the change."""
     base_dir = Path(job.base_dir)
     if job.alone:
@@ -135,9 +138,7 @@ def _write(job: ExportJob, change: Delta | None, making: Path, step: gguf_out.St
     return _write_safetensors(base_dir, change, making / "model.safetensors", step)
 
 
-def _write_safetensors(
-    base_dir: Path, change: Delta | None, path: Path, step: gguf_out.Step
-) -> float:
+def _write_safetensors(base_dir: Path, change: Delta | None, path: Path, step: Step) -> float:
     """The base's weights in one file, in its own kinds of numbers, the change laid in."""
     headers = weights.read_directory(base_dir)
     made, lost = {}, 0.0
@@ -206,13 +207,3 @@ def _require_memory(base_dir: Path, allowed: int, *, whole: bool) -> int:
     estimate = memory.runtime_bytes() + largest * 28 + held
     memory.require(estimate, allowed, "exporting")
     return estimate
-
-
-def _stepping(stage: str, say: Say) -> gguf_out.Step:
-    started = time.monotonic()
-
-    def step(name: str, done: int, total: int) -> None:
-        left = (time.monotonic() - started) / done * (total - done) if done else None
-        say(Progress(stage=stage, message=name, done=done, total=total, unit="tensors", eta_s=left))
-
-    return step

@@ -7,7 +7,7 @@ Written are bases whose tokenizer is byte-level BPE with a splitting rule that G
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,8 @@ from p2pllm.errors import LocalError
 from p2pllm.jobs_files import Bits
 from p2pllm.learn import model
 from p2pllm.learn.delta import Delta
+from p2pllm.learn.steps import Step
 from p2pllm.weights import Tensor
-
-Step = Callable[[str, int, int], None]
-"""Called with a tensor's name, how many are done, and how many there are."""
 
 _QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"

@@ -119,7 +119,9 @@ def test_refusals_leave_nothing_behind(base_dir: Path, tmp_path: Path) -> None:
             export(base_dir, tmp_path / "out", **more)
         assert refused.value.code == code
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").write_text("")
+    (tmp_path / "out.tmp").mkdir()
+    (tmp_path / "out.tmp" / "half").write_text("what a killed job left")
+    assert export(base_dir, tmp_path / "out", format="gguf").files == ("model.gguf",)
+    assert not (tmp_path / "out.tmp").exists()
     with pytest.raises(LocalError, match="not empty"):
         export(base_dir, tmp_path / "out", format="gguf")
