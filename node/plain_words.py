@@ -63,6 +63,9 @@ REASONS: Mapping[str, Words] = {
     "harm": Words(
         "above", "rise of the loss on this node's own text, nats a token", "it is not served"
     ),
+    "merged": Words(
+        "above", "loss of what would be served, beside what is served now", "it is not served"
+    ),
 }
 ODDS = ("stake", "counter")  # their values are logarithms
 

@@ -28,7 +28,7 @@ def recomputed(client: Client, subject: str, document: Document) -> Document:
             if refused.code not in NO_LEDGER:
                 raise
             return {**found, "why": refused.message}
-        found["verdicts"] += len(card["verdicts"])
+        found["verdicts"] += sum(one["recorded"] != "absent" for one in card["verdicts"])
         found["equal"] += sum(one["recorded"] == "equal" for one in card["verdicts"])
         found["faults"] += card["faults"]
     return found
@@ -119,7 +119,8 @@ def _proved(card: Document, every: bool) -> Iterator[str]:
     yield f"subject   {card['subject']}"
     yield f"judged by {card['by']}, at {render.clean(card['place'])}, {card['rounds']} rounds"
     yield f"stands as {card['state']}, score {card['score']:.2f}, {card['strikes']} strikes"
-    yield f"verdicts  {len(verdicts)} recomputed, {equal} equal the signed ones"
+    signed = sum(one["recorded"] != "absent" for one in verdicts)
+    yield f"verdicts  {len(verdicts)} recomputed, {signed} of them signed, {equal} the same"
     if read:
         yield f"features  {read} read again out of the measurements, all the same"
     for act in card["operator"]:

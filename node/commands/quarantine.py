@@ -8,6 +8,7 @@ from node.commands.evidence import MEASURE_S, recomputed
 from node.commands.session import Session, complete_refs, verb, verbs
 from node.commands.trust import explanation
 from p2pllm.errors import LocalError
+from trust.direction import GUILTY
 
 Entry = Document
 
@@ -30,18 +31,24 @@ def _lines(document: Document) -> list[str]:
         return ["nobody and nothing is in quarantine"]
     lines = []
     if peers:
-        rows = [(one["peer_id"], *_common(one), one.get("state")) for one in peers]
-        lines += render.table(("PEER", "PLACE", "SINCE", "WHY", "STATE"), rows)
+        rows = [(one["peer_id"], one["place"], one["state"], *_when_why(one)) for one in peers]
+        lines += render.table(("PEER", "PLACE", "STATE", "SINCE", "WHY"), rows)
     if updates:
-        rows = [(one["manifest"], *_common(one), one.get("peer_id")) for one in updates]
-        lines += render.table(("UPDATE", "PLACE", "SINCE", "WHY", "OF"), rows)
+        rows = [(one["manifest"], one["place"], one["peer_id"], *_when_why(one)) for one in updates]
+        lines += render.table(("UPDATE", "PLACE", "OF", "SINCE", "WHY"), rows)
     return lines
 
 
-def _common(one: Entry) -> tuple[object, ...]:
-    reasons = one.get("reasons")
-    why = plain_words.against(reasons) if isinstance(reasons, list) else ""
-    return one.get("place"), render.moment(one.get("since")), one.get("reason") or why
+def _when_why(one: Entry) -> tuple[str, str]:
+    """Since when, and the reason: the odds against a peer, the fault of an update."""
+    since = render.moment(one.get("since") or one.get("heard_at"))
+    if "stake" not in one:
+        parts = [f"[{one['code']}]" if one.get("code") else "", one.get("message") or ""]
+        return since, " ".join(str(part) for part in parts if part) or "its publisher is shut out"
+    odds = plain_words.against(
+        [{"code": code, "value": one[code], "limit": GUILTY} for code in plain_words.ODDS]
+    )
+    return since, ", ".join(part for part in (odds, f"strike {one.get('strikes', 0)}") if part)
 
 
 @verb(name="show")
@@ -68,11 +75,10 @@ def show(session: Session, subject: str) -> None:
 
 
 def _shown(document: Document) -> list[str]:
-    lines = [
-        f"shut out at {render.clean(place)} since {since}"
-        + (f": {render.clean(why)}" if why else "")
-        for place, since, why in (_common(one) for one in document["quarantine"])
-    ]
+    lines = []
+    for one in document["quarantine"]:
+        since, why = _when_why(one)
+        lines.append(f"shut out at {render.clean(one['place'])} since {since}: {render.clean(why)}")
     return [*lines, *explanation(document)]
 
 

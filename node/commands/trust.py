@@ -51,8 +51,10 @@ def place_lines(document: Document) -> list[str]:
     """A line a place: with how much text it judges, and why it does not."""
     lines = []
     for place in document.get("places") or []:
-        counts = f"{place['probes']} probe documents, {place['judged']} updates judged, "
-        lines.append(f"{render.clean(place['place'])}: {counts}{place['pending']} waiting")
+        counts = f"{place['probes']} probe documents, {place['judged']} rounds judged, "
+        served = f"{place['served']} updates served, " if "served" in place else ""
+        name = render.clean(place["place"])
+        lines.append(f"{name}: {counts}{served}{place['pending']} waiting")
         if place.get("blocked"):
             lines.append(f"  not judging: {render.clean(place['blocked'])}")
     return lines
@@ -86,6 +88,7 @@ def explanation(document: Document, *, every: bool = False) -> Iterator[str]:
     if len(shown) < len(verdicts):
         yield ""
         yield f"{len(verdicts) - len(shown)} earlier verdicts: --all"
+    yield from _served(document)
     yield from _said(document)
     yield ""
     yield _proof(document["recomputed"])
@@ -99,8 +102,10 @@ def last_of_each(verdicts: list[Document]) -> list[Document]:
 
 
 def _subject(subject: Document) -> str:
-    parts = [f"{name} {render.clean(value)}" for name, value in subject.items() if value]
-    return " · ".join(part for part in parts if not part.startswith("schema "))
+    named = [subject.get("ref"), subject.get("peer_id"), subject.get("manifest")]
+    states = subject.get("states") or {}
+    shown = [f"{state} at {place}" for place, state in states.items()]
+    return " · ".join(render.clean(part) for part in (*named, *shown) if part)
 
 
 def verdict_lines(verdict: Document) -> Iterator[str]:
@@ -110,14 +115,34 @@ def verdict_lines(verdict: Document) -> Iterator[str]:
     peer, when = render.short_id(verdict["peer_id"]), render.moment(verdict.get("judged_at"))
     state = render.clean(verdict["state"])
     yield f"{decision}: {manifest} of {peer}; {where}, {when}; peer {state}"
-    signed = "its signature holds" if verdict.get("signature_ok") else "NO VALID SIGNATURE"
-    yield f"weight {verdict['weight']:.3f}, scaled by {verdict['scale']:.3f}; {signed}"
+    yield f"weight {verdict['weight']:.3f}, scaled by {verdict['scale']:.3f}; {_signed(verdict)}"
     wrong = plain_words.against(verdict["reasons"])
     yield f"against it: {wrong}" if wrong else "nothing speaks against it"
     if probe := verdict.get("probe"):
         yield plain_words.probe_line(probe["before"], probe["after"])
     yield from plain_words.reason_rows(verdict["reasons"])
     yield from plain_words.feature_rows(verdict.get("features") or {})
+
+
+def _signed(verdict: Document) -> str:
+    ok = verdict.get("signature_ok")
+    if ok is None:
+        return "our own update, which nobody signs a verdict on"
+    return "its signature holds" if ok else "NO VALID SIGNATURE"
+
+
+def _served(document: Document) -> Iterator[str]:
+    """What became of the subject's updates where the candidate to be served was probed."""
+    for event in document.get("served") or []:
+        place = render.clean(event["place"])
+        if event.get("taken"):
+            losses = f"loss {event['before']:.4f} before, {event['after']:.4f} after"
+            yield f"{place}: {len(event['taken'])} taken into what is served, {losses}"
+        for one in event.get("unfit") or []:
+            named = plain_words.against([one]) or f"{one['code']} {one['value']:.4g}"
+            yield f"{place}: {render.short_id(one['update'])} is not served: {render.clean(named)}"
+        if event.get("dropped"):
+            yield f"{place}: {len(event['dropped'])} taken out of what is served"
 
 
 def _said(document: Document) -> Iterator[str]:
@@ -138,9 +163,11 @@ def _proof(found: Document) -> str:
     if found.get("why"):
         return f"not recomputed: {render.clean(found['why'])}"
     total, equal = found["verdicts"], found["equal"]
+    if not total:
+        return "nothing signed to recompute"
     if found["faults"]:
         return f"DOES NOT RECOMPUTE: {equal} of {total} verdicts are the recorded ones"
-    return f"recomputed here from the ledger, {equal} of {total} verdicts equal the signed ones"
+    return f"recomputed here from the ledger: {equal} of {total} signed verdicts come out the same"
 
 
 @verb(name="set")

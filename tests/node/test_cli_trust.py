@@ -70,7 +70,8 @@ def explain(daemon: Double, observer: Observer, raw: bytes | None = None) -> dic
         }
         for number, one in enumerate((v for v in observer.verdicts if v.peer == LIAR), 1)
     ]
-    document["subject"] = {"peer_id": LIAR}
+    states = {"en/medical": "quarantined"}
+    document["subject"] = {"kind": "peer", "peer_id": LIAR, "states": states}
     daemon.answers["GET", "trust/explain"] = (200, document)
     daemon.answers["GET", "trust/evidence"] = (200, raw or observer.bundle(LIAR))
     return document
@@ -89,7 +90,7 @@ def test_ls_shows_each_peer_and_why_a_place_is_not_judged(daemon: Double, ask: A
     out = ask("trust")[1]
     assert " quarantined 0.31 " in " ".join(out.split())
     assert "1 held, 3 rejected" in out
-    assert "en/medical: 200 probe documents, 12 updates judged, 1 waiting" in out
+    assert "en/medical: 200 probe documents, 12 rounds judged, 1 updates served, 1 waiting" in out
     assert "not judging: no text to judge updates of en/legal with" in out
     ask("trust", "ls", "--place", "en/legal")
     assert daemon.queries("GET", "trust")[-1] == {"place": "en/legal"}
@@ -110,7 +111,7 @@ def test_explain_names_every_number_its_limit_and_the_harmful_side(
     assert "odds against the peer" in out
     assert "quarantines" in out
     assert "probe: loss 3.1000 without it, 3.9000 with it (worse)" in out
-    assert "recomputed here from the ledger, 8 of 8 verdicts equal the signed ones" in out
+    assert "recomputed here from the ledger: 8 of 8 signed verdicts come out the same" in out
     marked = [line for line in out.splitlines() if line.startswith("! ")]
     assert any("knowledge" in line for line in marked)
 
@@ -202,7 +203,8 @@ def test_probes_are_sent_as_absolute_paths(
 def test_quarantine_show_explains_who_is_in_it_and_nobody_else(daemon: Double, ask: Ask) -> None:
     out = ask("quarantine", "show", REF)[1]
     assert "shut out at en/medical since" in out
-    assert "the operator: spam" in out
+    assert "by the operator: spam" in out
+    assert "is not served: harm 0.8 (> 0.1)" in out
     daemon.answers["GET", "quarantine"] = (200, {"peers": [], "updates": []})
     status, _, err = ask("quarantine", "show", REF)
     assert status == 4
@@ -224,7 +226,7 @@ def test_evidence_is_exported_and_verified_without_a_daemon(
     status, out, _ = ask("evidence", "verify", str(file))
     assert status == 0
     assert out.endswith("holds\n")
-    assert "verdicts  8 recomputed, 8 equal the signed ones" in out
+    assert "verdicts  8 recomputed, 8 of them signed, 8 the same" in out
     document = json.loads(ask("evidence", "verify", str(file), "--json")[1])
     assert document["schema"] == "p2pllm.verified/1"
     assert (document["sound"], document["state"]) == (True, "quarantined")
