@@ -99,6 +99,10 @@ def open_source(base_dir: Path) -> Source:
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") != "default":
         raise _cannot(f"its positions are scaled ({str(rope['rope_type'])[:40]})")
+    if getattr(config, "sliding_window", None):
+        raise _cannot(
+            f"its attention sees {config.sliding_window} tokens back, which llama.cpp drops"
+        )
     tensors = weights.read_directory(base_dir)
     return Source(base_dir, config, tensors, _DIALECTS[architecture])
 
@@ -203,6 +207,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, source: Source) -> None:
     vocabulary = plain["model"].get("vocab") or {}
     if plain["model"].get("type") != "BPE" or not isinstance(vocabulary, dict):
         raise _cannot("its tokenizer is not byte-level BPE")
+    if (plain.get("normalizer") or {}).get("type", "NFC") != "NFC":
+        raise _cannot("its tokenizer changes text before it cuts it")
     names = [f"[PAD{number}]" for number in range(size)]
     types = [gguf.TokenType.UNUSED] * size
     for token, number in vocabulary.items():

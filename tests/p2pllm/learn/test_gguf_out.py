@@ -100,15 +100,23 @@ def test_an_adapter_file_holds_the_factors_in_the_rows_of_the_base_file(
     assert np.abs(both[1] - both[0] - product).max() < 0.01 * np.abs(product).max()
 
 
-def test_what_gguf_cannot_say_is_refused(base_dir: Path, tmp_path: Path) -> None:
-    rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
-    scaled = tiny.save_base(tmp_path / "scaled", tiny.llama(rope_parameters=rope))
-    spaced = tiny.save_base(tmp_path / "spaced", tiny.llama())
-    text = (spaced / "tokenizer.json").read_text()
-    (spaced / "tokenizer.json").write_text(text.replace('"use_regex": true', '"use_regex": false'))
-    assert (spaced / "tokenizer.json").read_text() != text
-    for number, source in enumerate((scaled, spaced)):
-        base = tiny.imported(source, tmp_path / f"base{number}")
-        with pytest.raises(LocalError) as refused:
-            written(base, tmp_path / "m.gguf", 16)
-        assert refused.value.code == "E0204"
+@pytest.mark.parametrize(
+    ("settings", "old", "new"),
+    [
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "", ""),
+        ({}, '"use_regex": true', '"use_regex": false'),
+        ({}, '"normalizer": null', '"normalizer": {"type": "Lowercase"}'),
+        ({}, '"type": "BPE"', '"type": "WordLevel", "unk_token": "<end>"'),
+    ],
+)
+def test_what_gguf_cannot_say_is_refused(
+    tmp_path: Path, settings: dict[str, Any], old: str, new: str
+) -> None:
+    folder = tiny.save_base(tmp_path / "f", tiny.llama(**settings))
+    base = tiny.imported(folder, tmp_path / "base")
+    text = (base / "tokenizer.json").read_text()
+    assert old in text
+    (base / "tokenizer.json").write_text(text.replace(old, new))
+    with pytest.raises(LocalError) as refused:
+        written(base, tmp_path / "m.gguf", 16)
+    assert refused.value.code == "E0204"
