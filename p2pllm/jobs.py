@@ -27,6 +27,7 @@ from p2pllm.job_fields import Probe as Probe
 from p2pllm.job_fields import Secret as Secret
 from p2pllm.jobs_device import CalibrateJob, CalibrateReport
 from p2pllm.jobs_files import FilesJob, FilesReport
+from p2pllm.jobs_learn import ContinualJob, ContinualReport
 from p2pllm.jobs_round import MergeJob, MergeReport, RoundJob, RoundReport
 from p2pllm.jobs_teach import DistillJob, DistillReport
 from p2pllm.names import Place
@@ -134,6 +135,7 @@ Job = (
     | MergeJob
     | CalibrateJob
     | DistillJob
+    | ContinualJob
     | FilesJob
 )
 
@@ -228,6 +230,7 @@ Report = (
     | MergeReport
     | CalibrateReport
     | DistillReport
+    | ContinualReport
     | FilesReport
 )
 

@@ -21,6 +21,7 @@ from p2pllm.jobs import (
 )
 from p2pllm.jobs_device import CalibrateJob
 from p2pllm.jobs_files import FilesJob
+from p2pllm.jobs_learn import ContinualJob
 from p2pllm.jobs_round import MergeJob, RoundJob
 from p2pllm.jobs_teach import DistillJob
 from p2pllm.learn.channel import Channel
@@ -92,6 +93,10 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
         from p2pllm.learn.teach import teach
 
         return teach(job, report)
+    if isinstance(job, ContinualJob):
+        from p2pllm.learn import stream
+
+        return stream.step(job, report)
     if isinstance(job, FilesJob):
         from p2pllm.learn import convert
 

@@ -25,12 +25,13 @@ from p2pllm.errors import LocalError
 from p2pllm.jobs import Progress
 from p2pllm.learn.divergence import Sparse, keep, kl
 from p2pllm.learn.generator import Drawing, make_up
+from p2pllm.learn.memory import MICRO_TOKENS
 from p2pllm.logit_cache import Caching
 from p2pllm.privacy import Gate
 
 CLIP = 1.0
 OPENING = 8  # tokens of new text that set a subject
-TRIES = 2  # rows drawn for each that is wanted: the gate refuses some
+TRIES = 6  # times that rows are drawn anew in the place of those that the gate refused
 
 Say = Callable[[Progress], None]
 Basis = Mapping[str, torch.Tensor]  # module -> orthonormal columns in its input space
@@ -87,23 +88,13 @@ class Continual:
     def advance(self) -> float:
         """Do one batch; the loss on its new text. LocalError E0609 if it is no number."""
         settings = self._settings
-        new = self._rows[_picked(len(self._rows), settings.batch, settings.seed, self.step)]
+        picked = _picked(len(self._rows), settings.batch, settings.seed, self.step)
+        loss = self._back(Pool(self._rows[picked], None, torch.zeros(len(picked))), 1.0)
         old = self._old()
-        rows = new if old is None else torch.cat([new, old.rows])
-        logits = self._tuned(input_ids=rows, use_cache=False).logits[:, :-1]
-        whole = _labels(logits[: len(new)], new)
-        loss = float(whole.detach())
         if old is not None:
-            answer = logits[len(new) :]
-            known = (
-                _labels(answer, old.rows)
-                if old.answers is None
-                else kl(answer, old.answers, skew=0.0)
-            )
-            whole = whole + settings.weight * known
+            self._back(old, settings.weight)
         if self._penalty is not None:
-            whole = whole + self._penalty(self._tuned)
-        whole.backward()  # type: ignore[no-untyped-call]
+            self._penalty(self._tuned).backward()  # type: ignore[no-untyped-call]
         if not math.isfinite(loss):
             raise LocalError("E0609", f"the loss is no number any more at batch {self.step + 1}")
         torch.nn.utils.clip_grad_norm_(self.trained.values(), CLIP)
@@ -113,6 +104,23 @@ class Continual:
         self.optimizer.zero_grad()
         self.step += 1
         return loss
+
+    def _back(self, text: Pool, weight: float) -> float:
+        """Add the gradient of some rows, a bounded number of tokens at a time; their loss."""
+        total = 0.0
+        places = torch.arange(len(text.rows))
+        for part in torch.split(places, max(1, MICRO_TOKENS // text.rows.shape[1])):
+            some, share = text.some(part), len(part) / len(places)
+            logits = self._tuned(input_ids=some.rows, use_cache=False).logits[:, :-1]
+            if some.answers is None:
+                loss = functional.cross_entropy(
+                    logits.float().flatten(0, 1), some.rows[:, 1:].flatten()
+                )
+            else:
+                loss = kl(logits, some.answers, skew=0.0)
+            (loss * (share * weight)).backward()  # type: ignore[no-untyped-call]
+            total += share * loss.item()
+        return total
 
     def _old(self) -> Pool | None:
         if self._pool is None:
@@ -168,22 +176,34 @@ def renew(
     rows: torch.Tensor,
     gate: Gate,
     settings: Settings,
-) -> tuple[Pool, dict[str, int]]:
+) -> tuple[Pool | None, dict[str, int]]:
     """The pool after a step: a fair share of rows like the new text; and what the gate refused.
 
     rows   the new text, whose openings set the subject
+    The share is smaller, or none, where the gate refuses most of what is drawn.
     """
     step = 1 if pool is None else int(pool.step.max()) + 1
     wanted = settings.pool // step
     source = torch.Generator().manual_seed(settings.seed * 1009 + step)
-    places = torch.randint(len(rows), (wanted * TRIES,), generator=source)
-    drawing = Drawing(length=rows.shape[1], nucleus=settings.nucleus, seed=settings.seed + step)
-    openings = list(rows[places, :OPENING])
-    made = make_up(tuned, tokenizer, openings, gate, drawing)
-    fresh = answered(tuned, made.rows[:wanted], settings, step)
-    return (
-        fresh if pool is None else join(thin(pool, settings.pool - wanted), fresh)
-    ), made.refused
+    made: list[torch.Tensor] = []
+    refused: dict[str, int] = {}
+    for attempt in range(TRIES):
+        missing = wanted - sum(len(part) for part in made)
+        if missing <= 0:
+            break
+        openings = rows[torch.randint(len(rows), (missing + 8,), generator=source), :OPENING]
+        seed = settings.seed + step * TRIES + attempt
+        drawing = Drawing(length=rows.shape[1], nucleus=settings.nucleus, seed=seed)
+        found = make_up(tuned, tokenizer, list(openings), gate, drawing)
+        made.append(found.rows)
+        refused = {why: refused.get(why, 0) + count for why, count in found.refused.items()}
+    new = torch.cat(made)[:wanted]
+    if not len(new):
+        return pool, refused
+    fresh = answered(tuned, new, settings, step)
+    if pool is None:
+        return fresh, refused
+    return join(thin(pool, settings.pool - len(new)), fresh), refused
 
 
 def answered(tuned: PeftModel, rows: torch.Tensor, settings: Settings, step: int) -> Pool:
@@ -227,10 +247,6 @@ def join(one: Pool, other: Pool) -> Pool:
         value = torch.cat([one.answers.value, other.answers.value])
         answers = Sparse(index, value, one.answers.tail)
     return Pool(torch.cat([one.rows, other.rows]), answers, torch.cat([one.step, other.step]))
-
-
-def _labels(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
 
 
 def _picked(count: int, batch: int, seed: object, step: int) -> Sequence[int]:

@@ -106,6 +106,18 @@ def cache_logits(
     return LogitCache(path)
 
 
+def write(
+    path: Path, teacher: torch.nn.Module, rows: torch.Tensor, answers: Sparse | None, asked: Asked
+) -> None:
+    """Keep answers that are there already; those of nobody are each row's own next token."""
+    if answers is None:
+        index = rows[:, 1:].unsqueeze(-1)
+        answers = Sparse(index, torch.zeros(index.shape), tail=False)
+    caching = msgspec.structs.replace(asked.caching, keep=answers.index.shape[-1])
+    about = _describe(teacher, rows, msgspec.structs.replace(asked, caching=caching))
+    durable.replace_file(path, _encode(answers, rows, about))
+
+
 def text_id(rows: torch.Tensor) -> ContentId:
     """The id of rows of tokens, whatever type they are kept in."""
     return content_id(rows.numpy().astype("<i4").tobytes())
