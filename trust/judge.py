@@ -24,6 +24,7 @@ KEEP_USEFUL = 0.9  # a round
 MOST_FRESH = 2.0  # times the usual: one great round does not pay for many empty ones
 IDLE, USEFUL = 0.3, 0.6  # of what trusted peers add: up to the one no weight, from the other all
 SHIFT = 0.6  # of trusted peers' votes flagged at once: the place changed, not the peers
+LONG = 2.0  # usual lengths an update may have; a tighter limit shortens honest rounds as a whole
 ROLLBACK_FACTOR, ROLLBACK_MARGIN = 1.5, 0.05
 
 
@@ -32,7 +33,7 @@ class Book(msgspec.Struct, frozen=True):
 
     peers: Mapping[NodeId, Standing] = {}
     oddities: tuple[float, ...] = ()  # of trusted peers, latest last
-    agreements: tuple[float, ...] = ()  # of trusted peers, latest last
+    agreements: tuple[float, ...] = ()  # means of trusted peers, latest last
     rounds: int = 0
 
 
@@ -197,6 +198,7 @@ def _after(one: _Seen, before: Standing, fault: Fault, shift: bool) -> Standing:
         stake=stake,
         counter=counter,
         useful=useful,
+        agreement=keep * before.agreement + (1 - keep) * one.measured.features.agreement,
         rounds=before.rounds + 1,
         clean=before.clean + 1 if clean else 0,
     )
@@ -212,7 +214,7 @@ def _norm(seen: Sequence[_Seen], own: NodeId | None) -> float:
     sound = [one for one in seen if not one.fault and not one.before.shut]
     trusted = [one for one in sound if one.before.state == "trusted" or one.measured.peer == own]
     counted = trusted if len(trusted) >= FOUNDERS else sound
-    return median(one.measured.features.norm for one in counted) if counted else 0.0
+    return LONG * median(one.measured.features.norm for one in counted) if counted else 0.0
 
 
 def _verdicts(
@@ -269,7 +271,7 @@ def _reasons(one: _Seen, standing: Standing) -> tuple[Reason, ...]:
 def _next(book: Book, seen: Sequence[_Seen], peers: Mapping[NodeId, Standing]) -> Book:
     oddities = [one.oddity for one in seen if one.before.state == "trusted" and not one.fault]
     agreements = [
-        one.measured.features.agreement
+        peers[one.measured.peer].agreement
         for one in seen
         if one.before.state == "trusted" and not one.fault and one.copies == 1
     ]

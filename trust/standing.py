@@ -49,6 +49,7 @@ class Standing(msgspec.Struct, frozen=True):
     stake: float = 0.0  # logarithm, of the bet that it lowers what tells kinds apart
     counter: float = 0.0  # logarithm, of the bet that it goes against this node's training
     useful: float = 0.0  # running mean of what its updates added, over what the usual one adds
+    agreement: float = 0.0  # running mean
     rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
     clean: Annotated[int, msgspec.Meta(ge=0)] = 0  # rounds in a row with nothing against it
     strikes: Annotated[int, msgspec.Meta(ge=0)] = 0
