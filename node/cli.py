@@ -38,6 +38,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "trust": ("trust:trust", "What this node thinks of others, and why."),
     "quarantine": ("quarantine:quarantine", "Who and what is shut out."),
     "evidence": ("evidence:evidence", "Evidence as a file that checks itself."),
+    "follow": ("places:follow", "Hear, judge and serve the updates of a place."),
+    "tree": ("places:tree", "The places of the swarm, under one master."),
     "jobs": ("jobs:jobs", "Long work, under way and past."),
     "demo": ("meta:demo", "See it all work, on this machine alone."),
     "completion": ("meta:completion", "A completion script for your shell."),

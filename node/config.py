@@ -25,6 +25,7 @@ class NetworkConfig:
     follow: tuple[str, ...] = ()  # places whose announcements we hear, such as en/medical
     presence_s: float = 60.0  # how often we say that we are up, and look for a copied key
     retry_s: float = 2.0  # first wait before an unreachable seed is tried again
+    heads_s: float = 10.0  # how often peers of a place are asked for its heads
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from node.control import Control, serve
 from node.events import Events
 from node.jobs import Jobs
 from node.judgement import open_judgement
+from node.keeping import Keeping
 from node.learning import Learner
 from node.library import Library
 from node.models import Models
@@ -99,7 +100,7 @@ async def _main(config: Config, models: Models) -> None:
     follow = config.network.follow
     trust = open_judgement(config.home, models.identity, models.library, faults, follow)
     network = Network(config, models, events, trust)
-    with closing(network.heard), closing(trust.db):
+    with closing(network.heard), closing(network.shelf), closing(trust.db):
         services = Services(
             config=config,
             identity=models.identity,
@@ -123,6 +124,7 @@ async def _main(config: Config, models: Models) -> None:
             log.info("node %s answers on %s", models.identity.node, config.api)
             nursery.start_soon(network.run)
             nursery.start_soon(judging.run, services)
+            nursery.start_soon(Keeping(services).run)
     config.api.unlink(missing_ok=True)
 
 

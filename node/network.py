@@ -15,6 +15,8 @@ from gossip import exchange, news
 from gossip.announce import AnnounceRules, open_announce, topic_of
 from gossip.dht import Dht, open_dht
 from gossip.endpoint import Endpoint, open_endpoint
+from gossip.head_shelf import HeadShelf
+from gossip.head_sync import serve_heads
 from gossip.heard import HeardLog
 from gossip.messages import Announce
 from gossip.swarm import Swarm, Verdict, open_swarm
@@ -51,6 +53,7 @@ class Network:
         self._events = events
         self._trust = trust
         self.heard = HeardLog(config.home / "heard.db")
+        self.shelf = HeadShelf(config.home / "heads.db")
         self.offers = Offers(models, self.heard, events)
         net = config.network
         self.peers = Peers(models.library, events, net, self.heard, self._hear)
@@ -124,6 +127,7 @@ class Network:
         async with open_endpoint(config.run, config.home / "key", listen) as endpoint:
             await exchange.serve(endpoint, self._models.store, self._serves)
             await news.serve_news(endpoint, self.heard)
+            await serve_heads(endpoint, self.shelf)
             self.addresses = await endpoint.addresses()
             remember_ports(config.network.listen, self.addresses, self._models.library)
             self._events.emit("endpoint", addresses=self.addresses, pid=endpoint.pid)

@@ -207,6 +207,9 @@ class FollowRequest(Request, frozen=True, kw_only=True):
 
     place: Text
     follow: bool = True
+    auto: bool | None = None  # apply accepted updates without asking; None leaves it as it is
+    back: Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{4,64})?\Z")] = ""
+    # an applied update to roll back, by the start of its manifest's id
 
 
 class CollectRequest(Request, frozen=True, kw_only=True):

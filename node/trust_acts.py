@@ -9,9 +9,7 @@ import trio
 
 from node import serving_set
 from node.jobs import Jobs
-from node.judging import hear_again
 from node.requests import (
-    FollowRequest,
     ProbesRequest,
     QuarantineRequest,
     StandingRequest,
@@ -127,22 +125,9 @@ async def probes(services: Services, _jobs: Jobs, body: bytes, _query: Query) ->
     return {"schema": "p2pllm.probes/1", "place": str(place), "documents": count}
 
 
-async def follow(services: Services, _jobs: Jobs, body: bytes, _query: Query) -> Document:
-    """Hear, judge and serve the updates of a place from now on, or no more."""
-    request = parse(body, FollowRequest)
-    place = parse_place(request.place)
-    services.trust.follow(services.library, place, follow=request.follow)
-    if request.follow:
-        await services.network.follow(place)
-        hear_again(services, place)
-    followed = [str(one) for one in sorted(services.trust.followed)]
-    return {"schema": "p2pllm.follow/1", "places": followed}
-
-
 ROUTES: list[tuple[str, str, Callable[..., Awaitable[Document]]]] = [
     ("POST", "/trust", set_standing),
     ("POST", "/trust/probes", probes),
     ("POST", "/quarantine", put_out),
     ("DELETE", "/quarantine", let_back),
-    ("POST", "/follow", follow),
 ]

@@ -345,17 +345,10 @@ def _bundle(services: Services, peer: NodeId, place: Place) -> bytes:
     return bundle.make(services.identity, asked, lines, db.about(peer), packed, taken)
 
 
-async def following(services: Services, _jobs: Jobs, _body: bytes, _query: Query) -> Document:
-    """The places whose updates are judged here."""
-    followed = [str(one) for one in sorted(services.trust.followed)]
-    return {"schema": "p2pllm.follow/1", "places": followed}
-
-
 ROUTES: list[tuple[str, str, Callable[..., Awaitable[Document | bytes]]]] = [
     ("GET", "/trust", trust),
     ("GET", "/trust/explain", explain),
     ("GET", "/trust/evidence", evidence),
     ("GET", "/quarantine", quarantine),
     ("GET", "/heads", heads),
-    ("GET", "/follow", following),
 ]
