@@ -16,6 +16,7 @@ from node.learn_flows import NO_LICENCE, Described, base_for, card_of, find_base
 from node.library import Held
 from node.requests import ExportRequest, MergeRequest, QuantiseRequest
 from node.services import Services
+from p2pllm import durable
 from p2pllm.errors import LocalError
 from p2pllm.heads import HeadFile
 from p2pllm.jobs import checked
@@ -169,7 +170,7 @@ async def quantise(services: Services, request: QuantiseRequest, report: Report)
         try:
             job = QuantiseJob(
                 base_dir=base.folder,
-                out_dir=str(work),
+                out_dir=str(work / "made"),
                 bits=request.bits,
                 data=tuple(request.data),
                 max_tokens=request.max_tokens,
@@ -178,20 +179,20 @@ async def quantise(services: Services, request: QuantiseRequest, report: Report)
             )
             done = await services.learner.run(checked(job), report)
             assert isinstance(done, QuantiseReport)
-            held = await _keep_variant(services, work, (base, name), done, report)
+            held = await _keep_variant(services, work / "made", (base, name), done, report)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return {"schema": "p2pllm.quantise/1", "base": base.ref, **_plain(done), **card_of(held)}
 
 
 async def _keep_variant(
-    services: Services, work: Path, of: tuple[Held, str], done: QuantiseReport, report: Report
+    services: Services, made: Path, of: tuple[Held, str], done: QuantiseReport, report: Report
 ) -> Held:
     models, (base, name) = services.models, of
     original = models.manifest(base.manifest)
     async with models.coming_in():
         files = await models.take_in(
-            work, lambda count: report("store", done=count, total=done.size_bytes, unit="bytes")
+            made, lambda count: report("store", done=count, total=done.size_bytes, unit="bytes")
         )
         manifest = Manifest(
             kind="base",
@@ -244,7 +245,10 @@ async def export(services: Services, request: ExportRequest, report: Report) -> 
         max_memory_bytes=services.memory_bytes,
     )
     await trio.to_thread.run_sync(lambda: dest.parent.mkdir(parents=True, exist_ok=True))
-    done = await services.learner.run(checked(job), report)
+    try:
+        done = await services.learner.run(checked(job), report)
+    finally:
+        shutil.rmtree(dest.with_name(dest.name + durable.TEMPORARY), ignore_errors=True)
     assert isinstance(done, ExportReport)
     return {"schema": "p2pllm.export/1", "ref": held.ref, "path": str(dest), **_plain(done)}
 

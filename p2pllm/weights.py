@@ -69,6 +69,11 @@ class Tensor(msgspec.Struct, frozen=True):
         """How many numbers it holds."""
         return math.prod(self.shape)
 
+    @property
+    def size(self) -> int:
+        """How many bytes it takes."""
+        return self.offsets[1] - self.offsets[0]
+
 
 def read_header(path: Path, max_header: int = MAX_HEADER_BYTES) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, in the order of their data.

@@ -55,7 +55,7 @@ def export(job: ExportJob, say: Say) -> ExportReport:
     if job.adapter_dir:
         change = delta.read(Path(job.adapter_dir), adapter.inspect(Path(job.adapter_dir), base_dir))
     estimate = _require_memory(base_dir, job.max_memory_bytes, whole=job.format == "safetensors")
-    step = stepping("write", "tensors", say)
+    step = stepping("write", "bytes", say)
     with _making(Path(job.out_dir)) as making:
         lost = _write(job, change, making, step)
     files = sorted(Path(job.out_dir).iterdir())
@@ -94,7 +94,7 @@ def quantise(job: QuantiseJob, say: Say) -> QuantiseReport:
         (making / base_files.CUT_FILE).unlink(missing_ok=True)  # it is about the other weights
         path = making / base_files.VARIANT_FILE
         written = gguf_out.write_base(
-            source, path, job.bits, None, stepping("quantise", "tensors", say)
+            source, path, job.bits, None, stepping("quantise", "bytes", say)
         )
         base_files.inspect(making)
         base, base_speed = _measured(base_dir, text, "measure-base", say)
@@ -142,8 +142,10 @@ def _write_safetensors(base_dir: Path, change: Delta | None, path: Path, step: S
     """The base's weights in one file, in its own kinds of numbers, the change laid in."""
     headers = weights.read_directory(base_dir)
     made, lost = {}, 0.0
-    for number, (name, values) in enumerate(gguf_out.read_weights(base_dir, change)):
-        step(name, number, len(headers))
+    done, total = 0, sum(tensor.size for tensor in headers.values())
+    for name, values in gguf_out.read_weights(base_dir, change):
+        step(name, done, total)
+        done += headers[name].size
         made[name] = values.to(_DTYPES[headers[name].dtype])
         if change and name.removesuffix(".weight") in change:
             lost += float((made[name].double() - values.double()).square().sum())

@@ -132,8 +132,10 @@ def write_base(source: Source, path: Path, bits: Bits, change: Delta | None, ste
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for number, (name, values) in enumerate(read_weights(source.folder, change)):
-            step(name, number, len(source.tensors))
+        done, total = 0, sum(tensor.size for tensor in source.tensors.values())
+        for name, values in read_weights(source.folder, change):
+            step(name, done, total)
+            done += source.tensors[name].size
             turned = source.turned(name, values.numpy())
             stored = gguf.quants.quantize(turned, kinds[name])
             writer.write_tensor_data(stored)
