@@ -7,6 +7,10 @@
 | newslist.1   | stream /p2pllm/news/1, answered      | docs/specs/announce.md |
 | heads.1      | stream /p2pllm/heads/1, asked        | docs/specs/heads.md    |
 | headlist.1   | stream /p2pllm/heads/1, answered     | docs/specs/heads.md    |
+| testimony.1  | stream /p2pllm/testimony/1, asked    | docs/specs/witness.md  |
+| told.1       | stream /p2pllm/testimony/1, answered | docs/specs/witness.md  |
+| sketchof.1   | stream /p2pllm/sketch/1, asked       | docs/specs/witness.md  |
+| sketched.1   | stream /p2pllm/sketch/1, answered    | docs/specs/witness.md  |
 | want.1       | stream /p2pllm/exchange/1, asked     | docs/specs/exchange.md |
 | give.1       | stream /p2pllm/exchange/1, answered  | docs/specs/exchange.md |
 
@@ -31,7 +35,13 @@ MAX_ANNOUNCE_TTL_S = 30 * 86400.0  # catch-up reaches back this far
 EXCHANGE_PROTOCOL = "/p2pllm/exchange/1"
 NEWS_PROTOCOL = "/p2pllm/news/1"
 HEADS_PROTOCOL = "/p2pllm/heads/1"
+TESTIMONY_PROTOCOL = "/p2pllm/testimony/1"
+SKETCH_PROTOCOL = "/p2pllm/sketch/1"
 MAX_REQUEST_BYTES = 1024
+MAX_TOLD = 64  # observations in one answer
+MAX_RECORD_BYTES = 2048  # of one of them
+MAX_TOLD_BYTES = MAX_TOLD * (MAX_RECORD_BYTES + 8) + 64
+MAX_SKETCHED_BYTES = 2048
 MAX_NEWS = 500  # announcements in one answer
 MAX_NEWS_BYTES = 1024 * 1024
 MAX_KEEPERS = 64  # nodes whose heads of one place are kept and told
@@ -85,6 +95,33 @@ class HeadList(msgspec.Struct, frozen=True, kw_only=True, tag="headlist.1"):
         tuple[Annotated[bytes, msgspec.Meta(max_length=MAX_HEAD_BYTES)], ...],
         msgspec.Meta(max_length=MAX_KEEPERS),
     ]
+
+
+class TestimonyAsked(msgspec.Struct, frozen=True, kw_only=True, tag="testimony.1"):
+    """What did you yourself observe after this number of yours?"""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True, tag="told.1"):
+    """The answerer's own signed observations, in the order of their numbers."""
+
+    records: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD_BYTES)], ...],
+        msgspec.Meta(max_length=MAX_TOLD),
+    ]
+
+
+class SketchAsked(msgspec.Struct, frozen=True, kw_only=True, tag="sketchof.1"):
+    """Which sketch did the publisher of this manifest sign?"""
+
+    manifest: ContentIdField
+
+
+class Sketched(msgspec.Struct, frozen=True, kw_only=True, tag="sketched.1"):
+    """A signed sketch, as its publisher signed it; empty: none is here."""
+
+    record: Annotated[bytes, msgspec.Meta(max_length=1024)] = b""
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True, tag="want.1"):

@@ -133,7 +133,7 @@ class Books:
 
     def place(self, place: Place) -> PlaceBook:
         """One place; empty if nothing happened there."""
-        return self._places.setdefault(place, PlaceBook(place))
+        return self._places.get(place) or PlaceBook(place)
 
     def standing(self, peer: NodeId, place: Place) -> Standing:
         """A peer at a place; probation if it is new."""
@@ -175,7 +175,7 @@ class Books:
 
         Raises PeerError if the event is a proof that proves nothing.
         """
-        known = self.place(place)
+        known = self._places[place] = self.place(place)
         at = self._clock()
         tip, raw = ledger.append(known.tip, event)
         try:

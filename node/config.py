@@ -51,6 +51,7 @@ class TrustConfig:
     review_s: float = 600.0  # after which a held update is judged again, on turned probes
     probe_tokens: int = 1024  # of each domain, in a round
     own_steps: int = 40  # of this node's own training on its probes, once
+    witness_s: float = 60.0  # how often peers are asked what they observed
     audit: int = 4  # one node in so many looks at what a quarantined peer sends
     max_update_mib: int = 256  # a larger adapter is not fetched to be judged
 

@@ -15,6 +15,7 @@ from node.library import Held
 from node.proof import prove
 from node.requests import PushRequest
 from node.services import Services
+from node.sketches import sketch_ahead
 from p2pllm import adapter, weights
 from p2pllm.adapter_config import CONFIG_FILE, MAX_CONFIG_BYTES, canonical_config
 from p2pllm.errors import LocalError, P2pllmError, PeerError
@@ -86,8 +87,10 @@ async def _from_folder(services: Services, request: PushRequest, report: Report)
     with services.work_folder(f"push-{secrets.token_hex(8)}") as clean:
         try:
             await trio.to_thread.run_sync(_clean_copy, folder, clean)
-            await prove(services, clean, base, report)
-            return await keep_adapter(services, clean, base, described)
+            proved = await prove(services, clean, base, report, sketch=True)
+            held = await keep_adapter(services, clean, base, described)
+            await sketch_ahead(services, held, proved.sketch)
+            return held
         finally:
             shutil.rmtree(clean, ignore_errors=True)
 
@@ -144,7 +147,9 @@ async def offer(services: Services, held: Held, report: Report) -> dict[str, Any
     network = services.network
     manifest: Manifest = services.models.manifest(held.manifest)
     await network.follow(held.place)
+    await sketch_ahead(services, held, None)  # before anyone hears of it, or they would not ask
     network.offers.announce(held)
+    services.trust.wake()
     told, advertised, later = 0, False, ""
     try:
         network.need_peers()

@@ -17,7 +17,7 @@ from typing import TextIO
 
 import trio
 
-from node import judging
+from node import hearing, judging
 from node.config import GIB, Config
 from node.control import Control, serve
 from node.events import Events
@@ -124,6 +124,7 @@ async def _main(config: Config, models: Models) -> None:
             log.info("node %s answers on %s", models.identity.node, config.api)
             nursery.start_soon(network.run)
             nursery.start_soon(judging.run, services)
+            nursery.start_soon(hearing.run, services)
             nursery.start_soon(Keeping(services).run)
     config.api.unlink(missing_ok=True)
 

@@ -2,14 +2,19 @@
 
 import time
 
+import msgspec
+
 from gossip import index
 from node import effects, round_plan
 from node.obtain import transfer
 from node.services import Services
+from node.sketches import ask_ahead, known_sketches, objection
 from node.trust_db import Update
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.ids import NodeId
 from p2pllm.manifest import Manifest
+from p2pllm.summary import open_sketch
+from trust.standing import ALLOWED
 
 RETRY_S = 60.0
 MIB = 1024 * 1024
@@ -33,6 +38,12 @@ async def bring(services: Services, update: Update) -> None:
 
 async def _fetch(services: Services, update: Update) -> None:
     try:
+        record = await ask_ahead(services, update)
+        refused = _by_sketch(services, update, record)
+        if refused:
+            _refuse(services, update, "E0716", refused)
+            return
+        update = msgspec.structs.replace(update, sketch=record)
         providers = await _providers(services, update)
         async with services.transfers, services.models.coming_in():
             manifest, _ = await transfer(
@@ -48,6 +59,16 @@ async def _fetch(services: Services, update: Update) -> None:
         _refuse(services, update, bad.code, bad.message)
     except P2pllmError as away:
         _later(services, update, away)
+
+
+def _by_sketch(services: Services, update: Update, record: bytes) -> str:
+    """Why the bytes are not fetched, "" if they are."""
+    standing = services.trust.books.standing(update.peer, update.place)
+    wary = ALLOWED[standing.state].fetch in ("sketch", "audit")
+    if not record:
+        return "its publisher is a suspect and sends no sketch ahead" if wary else ""
+    known = known_sketches(services, update)
+    return objection(update, open_sketch(record), known, wary=wary)
 
 
 async def _providers(services: Services, update: Update) -> list[NodeId]:

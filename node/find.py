@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from gossip import index
+from node.effects import LEFT_OUT
 from node.requests import SearchRequest
 from node.services import Services
 from p2pllm.advert import Advert
@@ -23,6 +24,8 @@ async def search(services: Services, request: SearchRequest) -> dict[str, Any]:
     for advert in found.adverts:
         by_manifest.setdefault(advert.manifest, []).append(advert)
     results = [_card(services, holders) for holders in by_manifest.values()]
+    results = [card for card in results if card["rank"] < LEFT_OUT]
+    results.sort(key=lambda card: int(card["rank"]))  # the newest first among equals
     return {"schema": "p2pllm.search/1", "results": results, "complete": found.complete}
 
 
@@ -36,7 +39,15 @@ def query_of(request: SearchRequest) -> Query:
 
 def _card(services: Services, holders: list[Advert]) -> dict[str, Any]:
     advert = holders[0]
-    place = advert.place
+    place, opinions = advert.place, services.trust.opinions
+    peers = opinions.ranked([holder.by for holder in holders], place)
+    judged = services.trust.db.update(place, advert.manifest)
+    publisher = [judged.peer] if judged else []
+    mine = services.identity.node
+    ranks = [opinions.order(peer, place)[0] for peer in peers]
+    rank = min([*ranks, *(0 for holder in holders if holder.by == mine)], default=LEFT_OUT)
+    # Where the publisher is known it is what counts: bytes of others may be honestly held by many.
+    rank = max([rank, *(opinions.order(peer, place)[0] for peer in publisher)])
     return {
         "ref": exact_ref(place, advert.name, advert.manifest),
         "manifest": advert.manifest,
@@ -52,6 +63,8 @@ def _card(services: Services, holders: list[Advert]) -> dict[str, Any]:
         "licence": advert.licence,
         "gain": advert.gain,
         "peers": sorted(holder.by for holder in holders),
+        "rank": rank,
+        "state": opinions.state(publisher[0], place) if publisher else None,
         "created_at": advert.created_at,
         "here": services.library.get(advert.manifest) is not None,
     }

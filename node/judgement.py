@@ -16,8 +16,9 @@ from node.opinions import Opinions
 from node.probe_texts import ProbeTexts
 from node.standing import Faults
 from node.trust_db import TrustDb, Update
+from node.witnesses import Witnesses
 from p2pllm.heads import HeadFile
-from p2pllm.ids import NodeId
+from p2pllm.ids import ContentId, NodeId
 from p2pllm.keys import Identity
 from p2pllm.names import Place, parse_place
 
@@ -32,6 +33,7 @@ class Judgement:
     db: TrustDb
     books: Books
     opinions: Opinions
+    witnesses: Witnesses
     probes: ProbeTexts
     heads: HeadFile
     followed: set[Place]
@@ -62,6 +64,14 @@ class Judgement:
                 self.db.put(new)
             self.wake()
 
+    async def observed(self, after: int, limit: int) -> list[bytes]:
+        """This node's own signed observations with higher numbers, for whoever asks."""
+        return self.db.after(self.me, after, limit)
+
+    async def sketch_of(self, manifest: ContentId) -> bytes:
+        """The signed sketch of an update of ours or one that is served here; empty for others."""
+        return self.db.fact(f"sketch/{manifest}") or b""
+
     def judges(self, place: Place) -> bool:
         """Whether updates of a place are judged here, so that only accepted ones are offered."""
         return place in self.followed and bool(self.probes.files(place))
@@ -83,12 +93,14 @@ def open_judgement(
         secret = secrets.token_bytes(SECRET_BYTES)
         db.set_fact("secret", secret)
     books = Books(db, identity)
+    witnesses = Witnesses(identity.node, db, books)
     remembered = json.loads(library.fact("followed", "[]"))
     return Judgement(
         me=identity.node,
         db=db,
         books=books,
-        opinions=Opinions(identity.node, books, faults),
+        opinions=Opinions(identity.node, books, faults, witnesses),
+        witnesses=witnesses,
         probes=ProbeTexts(home / "probes"),
         heads=HeadFile(home / "heads"),
         followed={parse_place(text) for text in (*follow, *remembered)},

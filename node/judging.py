@@ -95,7 +95,7 @@ def _has_probes(services: Services, place: Place, updates: Sequence[Update]) -> 
         return True
     if updates:
         reason = f"no text to judge updates of {place} with"
-        fix = f"p2pllm trust probes {place} FILE..."
+        fix = f"p2pllm trust probes add {place} FILE"
         services.events.emit("judging", state="blocked", place=str(place), code="E0407", fix=fix)
         trust.blocked[place] = ("E0407", f"{reason}; {fix}")
     return False

@@ -1,6 +1,7 @@
 """Bring a base in, tune an adapter on it, measure it: learn jobs, and what comes of their files."""
 
 import hashlib
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -11,10 +12,11 @@ import trio
 
 from node.jobs import Report
 from node.library import Held
+from node.probe_texts import MIN_DOCUMENTS
 from node.requests import EvalRequest, ImportRequest, TuneRequest
 from node.services import Services
-from p2pllm import adapter
-from p2pllm.errors import LocalError
+from p2pllm import adapter, corpus
+from p2pllm.errors import LocalError, P2pllmError
 from p2pllm.ids import ContentId
 from p2pllm.jobs import (
     EvalJob,
@@ -29,6 +31,7 @@ from p2pllm.manifest import Manifest, model_id
 from p2pllm.manifest import Report as Claim
 from p2pllm.names import Place, Ref, parse_place, parse_ref
 
+log = logging.getLogger(__name__)
 NO_LICENCE = "NOASSERTION"  # SPDX for "nobody said"
 EMBEDDED = {"smollm2": ("smollm2-135m", "Apache-2.0")}  # source -> name, licence of its weights
 
@@ -103,7 +106,24 @@ async def tune(services: Services, request: TuneRequest, report: Report) -> dict
         )
         held = await keep_adapter(services, work, base, described)
         await trio.to_thread.run_sync(shutil.rmtree, work)
+        await trio.to_thread.run_sync(_keep_probes, services, place, job)
+    services.trust.wake()
     return {"schema": "p2pllm.tune/1", **card_of(held), **_plain(done)}
+
+
+def _keep_probes(services: Services, place: Place, job: TuneJob) -> None:
+    """What the adapter was not trained on judges the updates of its place from now on."""
+    paths = [Path(path) for path in (job.eval_data or job.data)]
+    documents = corpus.read_docs(paths)
+    if not job.eval_data:
+        documents = [one for one in documents if corpus.is_held_out(one, job.held_out)]
+    name = hashlib.sha256("\0".join(sorted(map(str, paths))).encode()).hexdigest()[:16]
+    if len(documents) < MIN_DOCUMENTS:
+        return
+    try:
+        services.trust.probes.add(place, documents, f"tuned-{name}")
+    except P2pllmError as full:  # the adapter is kept; its text judges nothing
+        log.warning("the held-out text of %s is not kept as probes: %s", place, full)
 
 
 def _claim(done: TuneReport) -> Claim:

@@ -20,6 +20,7 @@ from gossip.head_sync import serve_heads
 from gossip.heard import HeardLog
 from gossip.messages import Announce
 from gossip.swarm import Swarm, Verdict, open_swarm
+from gossip.testimony import serve_testimony
 from node.backoff import Backoff
 from node.config import Config
 from node.events import Events
@@ -127,6 +128,7 @@ class Network:
         async with open_endpoint(config.run, config.home / "key", listen) as endpoint:
             await exchange.serve(endpoint, self._models.store, self._serves)
             await news.serve_news(endpoint, self.heard)
+            await serve_testimony(endpoint, self._trust.observed, self._trust.sketch_of)
             await serve_heads(endpoint, self.shelf)
             self.addresses = await endpoint.addresses()
             remember_ports(config.network.listen, self.addresses, self._models.library)

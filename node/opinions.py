@@ -1,10 +1,11 @@
 """What this node thinks of peers, for all parts that ask: gossip, search, fetch, relay."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from node import effects
 from node.books import Books
 from node.standing import WORST, Faults
+from node.witnesses import Witnesses
 from p2pllm.ids import NodeId
 from p2pllm.names import Place
 
@@ -12,8 +13,9 @@ from p2pllm.names import Place
 class Opinions:
     """Faults on the wire and standing at places, as one answer to each question."""
 
-    def __init__(self, me: NodeId, books: Books, faults: Faults) -> None:
+    def __init__(self, me: NodeId, books: Books, faults: Faults, witnesses: Witnesses) -> None:
         self._me = me
+        self._witnesses = witnesses
         self._books = books
         self._faults = faults
 
@@ -28,16 +30,16 @@ class Opinions:
 
     def heard(self, peer: NodeId, place: Place) -> float:
         """Its score at a place, 0 to 1, after hearing witnesses, who move it within a cap."""
-        return self._books.standing(peer, place).reputation.mean
+        return self._witnesses.score(peer, place)
 
-    def witnesses(self, place: Place) -> dict[NodeId, float]:
+    def witnesses(self, place: Place) -> Mapping[NodeId, float]:
         """How much each node's word about others counts at a place."""
-        return {}
+        return self._witnesses.voices(place).weights
 
     def order(self, peer: NodeId, place: Place) -> tuple[int, float]:
         """Where it comes among providers and results, lower first; rank LEFT_OUT is passed over."""
         standing = self._books.standing(peer, place)
-        return effects.order(standing, standing.reputation.mean)
+        return effects.order(standing, self.heard(peer, place))
 
     def ranked(self, peers: Iterable[NodeId], place: Place) -> list[NodeId]:
         """Peers in the order they are asked, each once, the banned and this node left out."""

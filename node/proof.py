@@ -16,13 +16,16 @@ async def prove_base(folder: Path) -> None:
     await trio.to_thread.run_sync(base_files.inspect, folder)
 
 
-async def prove(services: Services, folder: Path, base: Held, report: Report) -> CheckReport:
+async def prove(
+    services: Services, folder: Path, base: Held, report: Report, *, sketch: bool = False
+) -> CheckReport:
     """Run the proof that an adapter fits its base; raises the code of the rule it breaks."""
     await trio.to_thread.run_sync(adapter.inspect, folder, Path(base.folder))
     job = CheckJob(
         base_dir=base.folder,
         adapter_dir=str(folder),
         model=base.model,
+        sketch=sketch,
         threads=services.config.learn.threads,
         max_memory_bytes=services.memory_bytes,
     )

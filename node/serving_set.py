@@ -66,6 +66,10 @@ async def _take_in(services: Services, place: Place) -> None:
         taken = tuple(sorted(one.verdict.update for one in fits))
         event = Merged(taken=taken, unfit=tuple(bad), before=before, after=after)
         services.trust.books.record(place, event)
+        for update in taken:  # who offers it tells its sketch as well
+            known_as = services.trust.db.update(place, update)
+            if known_as is not None and known_as.sketch:
+                services.trust.db.set_fact(f"sketch/{update}", known_as.sketch)
         services.events.emit("merged", place=str(place), **msgspec.to_builtins(event))
 
 

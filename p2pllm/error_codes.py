@@ -107,7 +107,7 @@ E0406 no-text
     Give .txt or .jsonl files with a few hundred words; the message says what it found.
 E0407 no-probes
     This node has no text to judge updates of a place with, so none is accepted there.
-    Give it some: `p2pllm trust probes PLACE FILE...`. The text stays on this machine.
+    Give it some: `p2pllm trust probes add PLACE FILE`. The text stays on this machine.
 E0408 no-learner
     There is no such continual learner here, or no such step of it is kept.
     `p2pllm learn status` lists learners and their steps.
@@ -195,6 +195,9 @@ E0714 quarantined
 E0715 too-large
     The update is larger than this node fetches to judge it.
     Raise trust.max_update_mib in HOME/config.toml.
+E0716 refused-by-sketch
+    The sketch that went ahead of an update is enough to refuse it; its bytes were not fetched.
+    Nothing to mend; `p2pllm trust explain` says what the sketch shows.
 
 E0801 over-quota
     The store would grow over its quota.

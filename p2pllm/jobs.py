@@ -90,6 +90,7 @@ class CheckJob(msgspec.Struct, frozen=True, kw_only=True, tag="check", tag_field
     base_dir: Directory
     adapter_dir: Directory
     model: ModelId = ""  # the model id the adapter names; "" leaves the base unhashed
+    sketch: bool = False  # also tell the numbers that go ahead of the adapter
     threads: Threads = 1
     max_memory_bytes: Bytes = 0
 
@@ -190,6 +191,15 @@ class EvalReport(msgspec.Struct, frozen=True, kw_only=True, tag="eval", tag_fiel
     peak_rss: int
 
 
+class SketchReport(msgspec.Struct, frozen=True, kw_only=True, tag="sketch", tag_field="job"):
+    """What of a `p2pllm.summary.Sketch` has to be measured."""
+
+    norm: Size
+    thirds: tuple[Size, ...]
+    forms: bytes
+    seconds: float
+
+
 class CheckReport(msgspec.Struct, frozen=True, kw_only=True, tag="check", tag_field="job"):
     """An adapter that fits."""
 
@@ -199,15 +209,7 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True, tag="check", tag_fi
     seconds: float
     memory_estimate: int
     peak_rss: int
-
-
-class SketchReport(msgspec.Struct, frozen=True, kw_only=True, tag="sketch", tag_field="job"):
-    """What of a `p2pllm.summary.Sketch` has to be measured."""
-
-    norm: Size
-    thirds: tuple[Size, ...]
-    forms: bytes
-    seconds: float
+    sketch: SketchReport | None = None  # where the job asked for it
 
 
 class VitalsReport(msgspec.Struct, frozen=True, kw_only=True, tag="vitals", tag_field="job"):

@@ -13,8 +13,14 @@ from node.commands.session import Session, complete_refs, verb
 @click.option("--dest", metavar="DIR", type=click.Path(), help="Leave a copy there too.")
 @click.option("--from", "from_", metavar="PEER", multiple=True, help="Only from this peer.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
+@click.option("--even-quarantined", is_flag=True, help="Also of a publisher that is shut out.")
 def pull(
-    session: Session, ref: str, dest: str | None, from_: tuple[str, ...], dry_run: bool
+    session: Session,
+    ref: str,
+    dest: str | None,
+    from_: tuple[str, ...],
+    dry_run: bool,
+    even_quarantined: bool,
 ) -> None:
     """Fetch a model from its peers, and the base it needs.
 
@@ -22,6 +28,7 @@ def pull(
     """
     body: Document = {"kind": "pull", "ref": ref, "dest": absolute([dest])[0] if dest else None}
     body |= {"from": list(from_) or None, "dry_run": dry_run or None}
+    body |= {"even_quarantined": even_quarantined or None}
     run_job(session, body, lambda result: _pulled(result, dry_run))
 
 

@@ -82,9 +82,9 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
 
         return vitals.run(job, report)
     if isinstance(job, RoundJob | MergeJob):
-        from p2pllm.learn import rounds
+        from p2pllm.learn import round_measure
 
-        return rounds.run(job, report)
+        return round_measure.run(job, report)
     if isinstance(job, CalibrateJob):
         from p2pllm.learn.calibrate import calibrate
 

@@ -11,8 +11,9 @@ from blake3 import blake3
 from p2pllm import adapter, base_files, weights
 from p2pllm.errors import PeerError
 from p2pllm.ids import ContentId
-from p2pllm.jobs import CheckJob, CheckReport, Progress
+from p2pllm.jobs import CheckJob, CheckReport, Progress, SketchJob, SketchReport
 from p2pllm.learn import memory, model
+from p2pllm.learn.vitals import sketched
 from p2pllm.manifest import MODEL_FILES, model_id_of
 
 PROBE_TOKENS = 64
@@ -53,7 +54,15 @@ def check(job: CheckJob, say: Callable[[Progress], None]) -> CheckReport:
         seconds=time.monotonic() - started,
         memory_estimate=estimate,
         peak_rss=memory.peak_bytes(),
+        sketch=_sketch(job) if job.sketch and job.model else None,
     )
+
+
+def _sketch(job: CheckJob) -> SketchReport:
+    asked = SketchJob(
+        base_dir=job.base_dir, adapter_dir=job.adapter_dir, model=ContentId(job.model)
+    )
+    return sketched(asked)
 
 
 def hash_base(base_dir: Path) -> ContentId:

@@ -3,12 +3,15 @@
 The model is tiny; every process, stream, job and signature is real.
 """
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
 
 from p2pllm.jobs import TuneJob
 from p2pllm.learn.tune import tune
@@ -27,12 +30,34 @@ QUICK = {
 }
 
 
+def taught() -> LlamaForCausalLM:
+    """A tiny Llama that has read other text, so that a reversed adapter does harm.
+
+    On random weights an adapter acts by products of its own parts, and its sign goes lost.
+    """
+    torch.set_num_threads(1)
+    model, source = tiny.llama(), random.Random(0)
+    words = [word[::-1] for word in tiny.WORDS]
+    text = " ".join(source.choice(words) for _ in range(4000))
+    ids = torch.tensor(tiny.tokenizer().encode(text).ids)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    torch.manual_seed(0)
+    for _ in range(80):
+        starts = torch.randint(0, len(ids) - 33, (8,)).tolist()
+        rows = torch.stack([ids[at : at + 33] for at in starts])
+        loss = model(input_ids=rows, labels=rows).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
+
+
 class Swarm:
     """Two nodes that judge a place, and one that only publishes there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.source = tiny.save_base(folder / "base", tiny.llama())
+        self.source = tiny.save_base(folder / "base", taught())
         self.probe = tiny.write_jsonl(folder / "probe.jsonl", tiny.sentences(80, seed=11))
         follow = ("--follow", PLACE)
         self.a = Daemon(folder / "a", *follow, **QUICK).up()
@@ -67,14 +92,11 @@ class Swarm:
         return folder
 
     def flipped(self, name: str, source: Path) -> Path:
-        """The change with half of it turned round, so that it undoes what the other half does."""
+        """The same change with its sign turned round."""
         folder = self.folder / name
         folder.mkdir()
         tensors = load_file(source / WEIGHTS)
-        turned = {
-            key: -part if "v_proj.lora_B" in key or "q_proj.lora_B" in key else part
-            for key, part in tensors.items()
-        }
+        turned = {key: -part if "lora_B" in key else part for key, part in tensors.items()}
         save_file(turned, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
         return folder
@@ -133,7 +155,6 @@ def test_an_honest_update_is_served_and_a_flipped_one_by_nobody(swarm: Swarm) ->
         until(lambda d=daemon: _served(d) == {good}, daemon.log(), SLOW_S)
         until(lambda d=daemon: _verdicts(d, bad), "a verdict on the flipped one", SLOW_S)
         found = _verdicts(daemon, bad)[0]
-        print(found)
         assert found["signature_ok"]
         assert found["probe"]["after"] > found["probe"]["before"]
         assert bad not in _served(daemon)

@@ -11,7 +11,7 @@ from p2pllm.ids import content_id
 from p2pllm.job_fields import Laid, Probe, Secret
 from p2pllm.jobs import Result, decode_event, decode_job, encode_event, encode_job
 from p2pllm.jobs_round import Candidate, MergeJob, RoundJob
-from p2pllm.learn import rounds
+from p2pllm.learn import round_measure
 from p2pllm.names import Place
 from tests.p2pllm.learn import tiny
 
@@ -50,7 +50,7 @@ def job(tmp_path: Path, base_dir: Path, adapter_dir: Path, probe: Probe) -> Roun
 def test_a_round_tells_every_updates_numbers_and_who_has_none(job: RoundJob) -> None:
     again = decode_job(encode_job(job))
     assert again == job
-    report = rounds.measured(job, lambda event: None)
+    report = round_measure.measured(job, lambda event: None)
     assert report.own.probe == report.found[0].summary.probe
     assert report.own.model == job.model
     assert report.last is None
@@ -59,7 +59,7 @@ def test_a_round_tells_every_updates_numbers_and_who_has_none(job: RoundJob) -> 
     assert decode_event(encode_event(Result(report=report))) == Result(report=report)
     weights = Path(job.own_dir, WEIGHTS)
     trained = weights.stat().st_mtime_ns
-    again = rounds.measured(job, lambda event: None)
+    again = round_measure.measured(job, lambda event: None)
     assert weights.stat().st_mtime_ns == trained
     assert again.own.shift == report.own.shift
 
@@ -84,9 +84,9 @@ def test_what_harms_the_probe_together_is_left_out(
         epoch=0,
         max_tokens=300,
     )
-    report = rounds.tried(job, lambda event: None)
+    report = round_measure.tried(job, lambda event: None)
     assert report.whole > 1.01 * report.before
     assert report.stays == (1,)
     assert report.after <= 1.01 * report.before
     calm = msgspec.structs.replace(job, added=job.added[1:])
-    assert rounds.tried(calm, lambda event: None).stays == (0,)
+    assert round_measure.tried(calm, lambda event: None).stays == (0,)

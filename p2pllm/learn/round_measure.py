@@ -1,0 +1,149 @@
+"""Measure a round of updates in one process, and try the set that would be served after it.
+
+A fault in one update is told beside the numbers of the others; a fault in what is ours (the base,
+the probes, the accepted set) ends the job, since nothing could then be judged.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from p2pllm import adapter, corpus, probes
+from p2pllm.errors import PeerError
+from p2pllm.ids import content_id
+from p2pllm.job_fields import Laid
+from p2pllm.jobs import Progress, TuneJob, VitalsJob
+from p2pllm.jobs_round import (
+    Candidate,
+    Finding,
+    MergeJob,
+    MergeReport,
+    RoundJob,
+    RoundReport,
+    Unmeasured,
+)
+from p2pllm.learn import delta, measure, memory, model, probing
+from p2pllm.learn.graft import grafted
+from p2pllm.learn.tune import tune
+from p2pllm.learn.vitals import vitals
+from p2pllm.summary import UpdateSummary
+
+OWN_HELD_OUT = 0.5  # a small probe must give text to both sides
+Say = Callable[[Progress], None]
+
+
+def run(job: RoundJob | MergeJob, say: Say) -> RoundReport | MergeReport:
+    """Do one job of a round."""
+    return measured(job, say) if isinstance(job, RoundJob) else tried(job, say)
+
+
+def measured(job: RoundJob, say: Say) -> RoundReport:
+    """Every candidate's numbers, beside those of this node's own training on the same probe.
+
+    Raises what `vitals` raises where the fault is ours.
+    """
+    started = time.monotonic()
+    own = _own(job, say)
+    return RoundReport(
+        own=_summary(job, own, say),
+        last=_summary(job, job.last, say) if job.last else None,
+        found=tuple(_finding(job, one, say) for one in job.candidates),
+        seconds=time.monotonic() - started,
+        peak_rss=memory.peak_bytes(),
+    )
+
+
+def _own(job: RoundJob, say: Say) -> Candidate:
+    folder = Path(job.own_dir)
+    weights = folder / adapter.WEIGHTS_FILE
+    if not weights.is_file():
+        say(Progress(stage="own", message="training on this node's own text, once"))
+        tune(
+            TuneJob(
+                base_dir=job.base_dir,
+                data=job.probes[0].data,
+                out_dir=job.own_dir,
+                steps=job.own_steps,
+                held_out=OWN_HELD_OUT,
+                threads=job.threads,
+                max_memory_bytes=job.max_memory_bytes,
+            ),
+            say,
+        )
+    found = content_id(weights.read_bytes())
+    return Candidate(adapter_dir=job.own_dir, weights=found)
+
+
+def _finding(job: RoundJob, one: Candidate, say: Say) -> Finding:
+    try:
+        return Finding(summary=_summary(job, one, say))
+    except PeerError as bad:
+        told = Unmeasured(kind="peer", code=bad.code, message=bad.message[:500])
+        return Finding(unmeasured=told)
+
+
+def _summary(job: RoundJob, one: Candidate, say: Say) -> UpdateSummary:
+    asked = VitalsJob(
+        base_dir=job.base_dir,
+        adapter_dir=one.adapter_dir,
+        model=job.model,
+        weights=one.weights,
+        place=job.place,
+        probes=job.probes,
+        accepted=job.accepted,
+        claimed=one.claimed,
+        secret=job.secret,
+        epoch=job.epoch,
+        max_tokens=job.max_tokens,
+        threads=job.threads,
+        max_memory_bytes=job.max_memory_bytes,
+    )
+    return vitals(asked, say).summary
+
+
+def tried(job: MergeJob, say: Say) -> MergeReport:
+    """Which updates may be laid on what is served; those that harm together are tried one by one.
+
+    Raises PeerError where an update cannot be read, LocalError E0406 without probe text.
+    """
+    started = time.monotonic()
+    say(Progress(stage="merge", message="probing what would be served"))
+    base_dir = Path(job.base_dir)
+    config = model.load_config(base_dir)
+    tokenizer = model.load_tokenizer(base_dir)
+    documents = corpus.read_docs([Path(path) for path in job.probes[0].data])
+    turned = probes.active(documents, job.secret.value, job.epoch)
+    context = int(getattr(config, "max_position_embeddings", measure.WINDOW))
+    text = measure.passages(tokenizer, turned, job.max_tokens, context)
+    network = model.load_base(base_dir, config, model.compute_dtype()).requires_grad_(False)
+    changes = {
+        one.adapter_dir: delta.read(
+            Path(one.adapter_dir), adapter.inspect(Path(one.adapter_dir), base_dir)
+        )
+        for one in (*job.before, *job.kept, *job.added)
+    }
+
+    def loss(laid: Sequence[Laid]) -> float:
+        parts = [(changes[one.adapter_dir], one.weight) for one in laid]
+        with grafted(network, delta.stack(parts) if parts else None):
+            return probing.read(network, text).loss
+
+    before = loss(job.before)
+    limit = job.factor * before + job.margin
+    whole = loss((*job.kept, *job.added))
+    stays, after = tuple(range(len(job.added))), whole
+    if whole > limit:
+        stays, after = (), before
+        for row in range(len(job.added)):
+            more = (*stays, row)
+            found = loss((*job.kept, *(job.added[at] for at in more)))
+            if found <= limit:
+                stays, after = more, found
+    return MergeReport(
+        before=before,
+        whole=whole,
+        after=after,
+        stays=stays,
+        seconds=time.monotonic() - started,
+        peak_rss=memory.peak_bytes(),
+    )
