@@ -208,7 +208,7 @@ async def _keep_variant(
             parents=(base.manifest,),
             files=files,
             report=_claim(done),
-            description=f"{original.name} in {done.kind} numbers",
+            description=f"{original.name} in {done.numbers} numbers",
         )
         return await models.seal(manifest, "local")
 

@@ -110,7 +110,7 @@ class QuantiseReport(msgspec.Struct, frozen=True, kw_only=True, tag="quantise", 
     size_bytes: int
     base_size_bytes: int
     params: int
-    kind: str  # of most numbers, such as Q8_0
+    numbers: str  # of what kind most are, such as Q8_0
     base_loss: float | None  # nats per token on the same tokens; None: unmeasured
     loss: float | None
     bits_per_byte: float | None

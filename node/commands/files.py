@@ -89,7 +89,7 @@ def _quantised(result: Document) -> list[str]:
     lines = [
         f"✓ {render.clean(result.get('ref'))}",
         f"{render.size(before)} -> {render.size(size)} ({size / before:.0%}), "
-        f"{render.clean(result.get('kind'))}",
+        f"{render.clean(result.get('numbers'))}",
     ]
     loss, base = result.get("loss"), result.get("base_loss")
     if loss is None or base is None:

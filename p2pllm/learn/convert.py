@@ -104,7 +104,7 @@ def quantise(job: QuantiseJob, say: Say) -> QuantiseReport:
         size_bytes=sum(path.stat().st_size for path in files),
         base_size_bytes=sum(path.stat().st_size for path in base_dir.iterdir() if path.is_file()),
         params=shape.params,
-        kind=written.kind,
+        numbers=written.kind,
         base_loss=base.nats_per_token if base else None,
         loss=variant.nats_per_token if variant else None,
         bits_per_byte=variant.bits_per_byte if variant else None,

@@ -168,6 +168,7 @@ def test_a_variant_is_a_base_with_its_original_as_parent(node: Any, tmp_path: Pa
     manifest = node.models.manifest(found["manifest"])
     assert (manifest.kind, manifest.name) == ("base", "tiny-q8")
     assert manifest.parents == (base.manifest,)
+    assert (found["kind"], found["numbers"]) == ("base", "Q8_0")
     assert manifest.model != base.model
     assert manifest.report is not None
     assert manifest.report.loss == pytest.approx(manifest.report.base_loss, abs=0.01)

@@ -48,7 +48,7 @@ def test_a_variant_is_a_base_that_is_measured_beside_the_one_it_was_made_of(
     )
     done = convert.quantise(job, lambda event: stages.append(event.stage))
     assert base_files.inspect(tmp_path / "v") == "LlamaForCausalLM"
-    assert done.kind == f"Q{bits}_0"
+    assert done.numbers == f"Q{bits}_0"
     assert done.base_loss is not None
     assert done.loss == pytest.approx(done.base_loss, abs=most)
     assert done.loss != done.base_loss
