@@ -2,24 +2,29 @@
 
 Digits split unevenly over 20 peers, networks trained together while some of the peers lie
 (tests/bench/trust_harness). For each setting and rule the report has `worst_retained`: accuracy
-under the worst attack over that of the plain mean without attack, by share of attackers.
+under the worst attack over that of the plain mean without attack, by share of attackers. No rule
+can keep more than `ceiling`, but by chance: the plain mean of the honest peers alone.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.bench.trust_harness.attacks import ATTACKS
-from tests.bench.trust_harness.rules import rules
-from tests.bench.trust_harness.simulate import Setting, simulate
+from tests.bench.trust_harness.attacks import ATTACKS, absent
+from tests.bench.trust_harness.kept import Kept
+from tests.bench.trust_harness.rules import Foreign, rules
+from tests.bench.trust_harness.simulate import MakeRule, Setting, simulate
 
-OURS, BASIS = "trust", "mean"
+OURS, BASIS, ABSENT = "trust", "mean", "absent"
+PACKAGES = ("byzfl", "flwr")
 LEARNING: dict[str, dict[str, Any]] = {
     "mlp": {"rounds": 40, "lr": 0.2},
     "lora": {"rounds": 60, "lr": 0.1},
@@ -30,42 +35,66 @@ Runs = dict[tuple[str, str, float], list[dict[str, Any]]]  # by rule, attack, sh
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """Every setting of the grid; the first one's figures stand at the top as well."""
     given = _arguments(argv)
-    available, missing = rules()
     attacks = dict(ATTACKS)
     for path in given.attack_module:
         attacks |= _load(path)
-    wanted = [name for name in given.rivals if name in available]
-    unknown = [name for name in given.rivals if name not in available]
-    settings = []
-    for model, alpha, mode in product(given.models, given.alphas, given.modes):
-        runs: Runs = defaultdict(list)
-        made = {OURS: available[OURS]} | {name: available[name] for name in wanted}
-        made.setdefault(BASIS, available[BASIS])
-        for rule, attack, share in _grid(given, made, attacks):
-            for seed in range(given.first_seed, given.first_seed + given.seeds):
-                setting = Setting(
-                    model=model,
-                    alpha=alpha,
-                    mode=mode,
-                    probe=given.probe,
-                    seed=seed,
-                    attackers=round(share * 20),
-                    declared_f=4 if attack == "none" else None,
-                    **LEARNING[model] | ({"rounds": given.rounds} if given.rounds else {}),
-                )
-                one = attacks[attack]
-                found = simulate(made[rule], one() if isinstance(one, type) else one, setting)
-                runs[rule, attack, share].append(found)
-            mean = np.mean([run["acc"] for run in runs[rule, attack, share]])
-            print(f"{model} {alpha} {mode} {rule} {attack} {share} {mean:.4f}", file=sys.stderr)
-        where = {"model": model, "alpha": alpha or "iid", "mode": mode}
-        settings.append(where | _report(runs, [*wanted], given.shares))
+    with contextlib.ExitStack() as stack:
+        foreign = Foreign(given.rivals_python) if given.rivals_python else None
+        if foreign:
+            stack.callback(foreign.close)
+        available = rules(foreign)
+        named = [*given.rivals, *(foreign.found if foreign else [])]
+        wanted = [name for name in dict.fromkeys(named) if name in available]
+        missing = dict.fromkeys(set(named) - set(wanted), "no such rule")
+        missing |= foreign.missing if foreign else dict.fromkeys(PACKAGES, "no --rivals-python")
+        made = {name: available[name] for name in (BASIS, OURS, *wanted)}
+        kept = Kept(given.work, given.attack_module)
+        settings = []
+        for model, alpha, mode in product(given.models, given.alphas, given.modes):
+            where = {"model": model, "alpha": alpha, "mode": mode}
+            runs = _runs(given, where, made, attacks, kept)
+            report = _report(runs, wanted, given.shares)
+            settings.append(where | {"alpha": alpha or "iid"} | report)
     return {
         "seeds": given.seeds,
+        "first_seed": given.first_seed,
         **settings[0],
         "settings": settings[1:],
-        "rivals_missing": dict.fromkeys(unknown, "no such rule") | missing,
+        "rivals_missing": missing,
     }
+
+
+def _runs(
+    given: argparse.Namespace,
+    where: dict[str, Any],
+    made: dict[str, MakeRule],
+    attacks: dict[str, Any],
+    kept: Kept,
+) -> Runs:
+    """All runs of one setting."""
+    runs: Runs = defaultdict(list)
+    learning = LEARNING[where["model"]] | ({"rounds": given.rounds} if given.rounds else {})
+    for rule, attack, share in _grid(given, made, attacks):
+        for seed in range(given.first_seed, given.first_seed + given.seeds):
+            setting = Setting(
+                **where,
+                **learning,
+                probe=given.probe,
+                seed=seed,
+                attackers=round(share * 20),
+                declared_f=4 if attack == "none" else None,
+            )
+            one = absent if attack == ABSENT else attacks[attack]
+            runs[rule, attack, share].append(
+                kept.run((rule, attack), rule == OURS, setting, _task(made[rule], one, setting))
+            )
+        mean = np.mean([run["acc"] for run in runs[rule, attack, share]])
+        print(*where.values(), rule, attack, share, f"{mean:.4f}", file=sys.stderr)
+    return runs
+
+
+def _task(make: MakeRule, attack: Any, setting: Setting) -> Callable[[], dict[str, Any]]:
+    return lambda: simulate(make, attack() if isinstance(attack, type) else attack, setting)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -74,15 +103,22 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--models", nargs="+", default=["mlp"], choices=["mlp", "lora"])
     add("--alphas", nargs="+", type=float, default=[0.5], help="0 for equal shares of all digits")
     add("--modes", nargs="+", default=["server"], choices=["server", "gossip"])
-    add("--shares", nargs="+", type=float, default=[0.1, 0.2, 0.3, 0.4], help="of attackers")
-    add("--attacks", nargs="+", default=[*ATTACKS])
+    add("--shares", nargs="+", type=float, default=[0, 0.1, 0.2, 0.3, 0.4], help="of attackers")
+    add("--attacks", nargs="+", default=["all"])
     add("--rivals", nargs="*", default=["fltrust", "flame", "nnm+trmean", "geomedian"])
+    add("--rivals-python", help="a Python that has byzfl or flwr: their rules run beside ours")
     add("--seeds", type=int, default=5)
     add("--first-seed", type=int, default=0)
     add("--rounds", type=int, default=0, help="0: 40, and 60 for lora")
     add("--probe", default="scope", choices=["scope", "local"], help="of a node, in gossip mode")
     add("--attack-module", action="append", default=[], help="a file that defines ATTACKS")
-    return parser.parse_args(list(argv))
+    add("--work", type=Path, help="keep each run here, and make none twice")
+    add("--short", action="store_true", help="two attacks, two seeds, 12 rounds: seconds")
+    given = parser.parse_args(list(argv))
+    if given.short:
+        given.seeds, given.rounds, given.shares = 2, 12, [0, 0.4]
+        given.attacks, given.rivals = ["signflip", "labelflip"], ["fltrust"]
+    return given
 
 
 def _load(path: str) -> dict[str, Any]:
@@ -99,9 +135,12 @@ def _grid(
     given: argparse.Namespace, made: dict[str, Any], attacks: dict[str, Any]
 ) -> Iterator[tuple[str, str, float]]:
     names = given.attacks if given.attacks != ["all"] else [*attacks]
+    attacked = [share for share in given.shares if share]
     for rule in made:
         yield rule, "none", 0.0
-    for rule, attack, share in product(made, names, given.shares):
+    for share in attacked:
+        yield BASIS, ABSENT, share
+    for rule, attack, share in product(made, names, attacked):
         # The plain mean is the basis; what attacks do to it is asked for by naming it a rival.
         if attack != "none" and (rule != BASIS or BASIS in given.rivals):
             yield rule, attack, share
@@ -115,6 +154,7 @@ def _report(runs: Runs, rivals: list[str], shares: list[float]) -> dict[str, Any
     clean = _values(ours["none", 0.0], "acc")
     return {
         "worst_retained": {share: _worst(runs, OURS, share) for share in shares},
+        "ceiling": {share: _ceiling(runs, share) for share in shares if share},
         "clean_accuracy": _spread(clean),
         "clean_cost_points": _spread(100 * (basis - clean)),
         "false_quarantine_clean": _mean(ours["none", 0.0], "false_quarantine"),
@@ -129,6 +169,12 @@ def _report(runs: Runs, rivals: list[str], shares: list[float]) -> dict[str, Any
         "rivals": {
             rule: {
                 "clean_accuracy": _mean(runs[rule, "none", 0.0], "acc"),
+                "rounds_refused": sum(
+                    run["failures"]
+                    for key, found in runs.items()
+                    if key[0] == rule
+                    for run in found
+                ),
                 "worst_retained": {share: _worst(runs, rule, share) for share in shares},
             }
             for rule in rivals
@@ -142,12 +188,18 @@ def _worst(runs: Runs, rule: str, share: float) -> dict[str, Any] | None:
     kept = {
         attack: _values(found, "acc") / basis
         for (by, attack, at), found in runs.items()
-        if by == rule and at == share and attack not in ("none", "backdoor")
+        if by == rule and at == share and attack not in (ABSENT, "backdoor")
     }
     if not kept:
         return None
     worst = min(kept, key=lambda attack: float(kept[attack].mean()))
     return {"attack": worst, **_spread(kept[worst])}
+
+
+def _ceiling(runs: Runs, share: float) -> dict[str, float]:
+    """What is kept with the attackers, and their data, left out from the start."""
+    basis = _values(runs[BASIS, "none", 0.0], "acc")
+    return _spread(_values(runs[BASIS, ABSENT, share], "acc") / basis)
 
 
 def _by_attack(found: dict[tuple[str, float], list[dict[str, Any]]], key: str) -> dict[str, Any]:

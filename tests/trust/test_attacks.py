@@ -1,11 +1,17 @@
 """The layer in the comparison harness: short runs of what the bench measures at length."""
 
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from tests.bench import trust
 from tests.bench.trust_harness import benign
 from tests.bench.trust_harness.attacks import ATTACKS
+from tests.bench.trust_harness.foreign import BYZFL, FLWR
 from tests.bench.trust_harness.layer import make
+from tests.bench.trust_harness.rules import Foreign
 from tests.bench.trust_harness.simulate import Setting, simulate
 
 
@@ -34,11 +40,35 @@ def test_a_third_of_the_honest_peers_changing_their_data_are_not_caught() -> Non
     assert found["caught"] == found["false_quarantine"] == 0.0
 
 
-def test_the_bench_reports_its_keys_names_missing_rivals_and_takes_more_attacks() -> None:
-    given = "--seeds 1 --rounds 10 --shares 0.3 --rivals fltrust nosuch --attacks signflip slow"
-    found = trust.main([*given.split(), "--attack-module", benign.__file__])
+def test_the_bench_reports_its_keys_names_missing_rivals_and_takes_more_attacks(
+    tmp_path: Path,
+) -> None:
+    given = "--seeds 1 --rounds 10 --shares 0 0.3 --rivals fltrust nosuch --attacks signflip slow"
+    argv = [*given.split(), "--attack-module", benign.__file__, "--work", str(tmp_path)]
+    found = trust.main(argv)
     assert found["rivals_missing"]["nosuch"]
     assert set(found["detection"]) == {"signflip", "slow"}
     assert found["detection"]["signflip"][0.3] == 1.0
     assert found["rivals"]["fltrust"]["worst_retained"][0.3]["mean"] > 0
+    assert set(found["worst_retained"]) == set(found["ceiling"]) | {0.0} == {0.0, 0.3}
     assert {"clean_cost_points", "false_quarantine_clean", "attacker_weight_share"} <= set(found)
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert trust.main(argv) == found | {"ms_per_round": found["ms_per_round"]}
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
+
+
+def test_the_short_bench_catches_sign_flips_and_keeps_the_accuracy() -> None:
+    found = trust.main(["--short"])
+    assert found["detection"]["signflip"][0.4] == 1.0
+    assert found["false_quarantine_clean"] == 0.0
+    assert found["worst_retained"][0.4]["mean"] > 0.8
+
+
+def test_rules_of_another_python_are_asked_over_a_pipe() -> None:
+    foreign = Foreign(sys.executable)
+    try:
+        assert {*foreign.found, *foreign.missing} == {*BYZFL, *FLWR}
+        with pytest.raises(RuntimeError, match="ended"):
+            foreign.ask("nosuch", np.zeros((3, 2)), np.ones(3), 1, 0)
+    finally:
+        foreign.close()

@@ -39,6 +39,11 @@ def none(scene: Scene) -> Floats:
     return scene.own
 
 
+def absent(scene: Scene) -> Floats:
+    """The honest mean, so that the plain mean is that of the honest peers. No attack of ATTACKS."""
+    return _all(scene.honest.mean(0), scene)
+
+
 def signflip(scene: Scene) -> Floats:
     """Minus the honest mean, all alike."""
     return _all(-scene.honest.mean(0), scene)

@@ -1,15 +1,14 @@
-"""Published rules beside ours: short versions of our own, and byzfl's and flwr's where installed.
+"""Published rules beside ours: short versions of our own, and byzfl's and flwr's where they are.
 
 Every rule is told how many attackers there are, except FLTrust, FLAME and the plain mean, which
 do not ask.
 """
 
-import importlib
-import importlib.util
-import sys
-import time
-import types
+import json
+import select
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,8 @@ import numpy as np
 from tests.bench.trust_harness.layer import TrustLayer
 from tests.bench.trust_harness.simulate import MakeRule
 from tests.bench.trust_harness.task import Floats, RootProbe
+
+SLOW = 120.0  # seconds until a rival's answer is given up
 
 
 class Weighing:
@@ -122,99 +123,71 @@ OWN: dict[str, type[Weighing]] = {
     "geomedian": GeometricMedian,
     "scc": SelfClipping,
 }
-BYZFL = {"byzfl:nnm+trmean": ("NNM", "TrMean"), "byzfl:multikrum": ("", "MultiKrum")}
-FLWR = {"flwr:median": "FedMedian", "flwr:multikrum": "MultiKrum"}
 
 
-def rules() -> tuple[dict[str, MakeRule], dict[str, str]]:
-    """Every rule that can run here by name, and why each of the others cannot."""
+class Foreign:
+    """The rules of another Python's byzfl and flwr, asked over a pipe (foreign.py)."""
+
+    def __init__(self, python: str) -> None:
+        script = str(Path(__file__).with_name("foreign.py"))
+        quiet = subprocess.DEVNULL
+        # -P: the script's folder must not hide modules of the same names.
+        self._process = subprocess.Popen(
+            [python, "-P", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet
+        )
+        told = self._answer()
+        self.found: list[str] = told["found"]
+        self.missing: dict[str, str] = told["missing"]
+
+    def ask(self, rule: str, updates: Floats, weights: Floats, f: int, now: int) -> Floats:
+        """What a rule makes of updates; ValueError if it refuses.
+
+        RuntimeError if it takes longer than SLOW or its Python ended: silence is no figure.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        head = {"rule": rule, "f": f, "round": now, "shape": updates.shape}
+        self._process.stdin.write(json.dumps(head).encode() + b"\n")
+        self._process.stdin.write(updates.tobytes() + weights.tobytes())
+        self._process.stdin.flush()
+        told = self._answer()
+        if "error" in told:
+            raise ValueError(told["error"])
+        return np.frombuffer(self._process.stdout.read(8 * told["size"])).copy()
+
+    def close(self) -> None:
+        """End the other Python."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], SLOW)
+        line = self._process.stdout.readline() if ready else b""
+        if not line:
+            self.close()
+            raise RuntimeError("the rivals' Python ended" if ready else "a rival takes too long")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+
+def rules(foreign: Foreign | None = None) -> dict[str, MakeRule]:
+    """Every rule that can run here, by name."""
     found: dict[str, MakeRule] = {"trust": lambda n, f, d, seed: TrustLayer(d, seed)}
     found |= {name: _own(kind) for name, kind in OWN.items()}
-    missing: dict[str, str] = {}
-    for package, table, wrap in (("byzfl", BYZFL, _byzfl), ("flwr", FLWR, _flwr)):
-        try:
-            module = _import(package)
-        except (ImportError, RuntimeError) as why:
-            missing |= dict.fromkeys(table, str(why))
-            continue
-        found |= {name: wrap(module, spec) for name, spec in table.items()}
-    return found, missing
+    if foreign:
+        found |= {name: _asked(foreign, name) for name in foreign.found}
+    return found
 
 
 def _own(kind: type[Weighing]) -> MakeRule:
     return lambda n, f, d, seed: kind(f, seed)
 
 
-def _import(package: str) -> Any:
-    if package == "flwr":
-        importlib.import_module("flwr")
-        return importlib.import_module("flwr.serverapp.strategy")
-    # byzfl's benchmarks import these; its rules need none of them.
-    for name in (
-        "torchvision",
-        "torchvision.datasets",
-        "torchvision.transforms",
-        "matplotlib",
-        "matplotlib.pyplot",
-        "seaborn",
-    ):
-        if name.split(".")[0] in sys.modules or not importlib.util.find_spec(name.split(".")[0]):
-            sys.modules.setdefault(name, _Blank(name))
-    return importlib.import_module("byzfl")
-
-
-class _Blank(types.ModuleType):
-    """A module that has whatever is asked of it, and does nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return sys.modules.get(f"{self.__name__}.{name}", lambda *_, **__: None)
-
-
-def _byzfl(module: Any, spec: Any) -> MakeRule:
-    before, rule = spec
-
+def _asked(foreign: Foreign, name: str) -> MakeRule:
     def make(n: int, f: int, d: int, seed: int) -> Callable[..., Floats]:
         def aggregate(updates: Floats, weights: Floats, probe: RootProbe) -> Floats:
-            bound = min(f, (len(updates) - 1) // 2)
-            rows = _finite(updates)
-            rows = getattr(module, before)(f=bound)(rows) if before else rows
-            return np.asarray(getattr(module, rule)(f=bound)(rows))
-
-        return aggregate
-
-    return make
-
-
-def _flwr(strategies: Any, spec: Any) -> MakeRule:
-    from flwr.app import Array, ArrayRecord, Message, Metadata, MetricRecord, RecordDict
-
-    def message(row: int, update: Floats, examples: float) -> Any:
-        about = Metadata(
-            run_id=1,
-            message_id="",
-            src_node_id=row + 1,
-            dst_node_id=1,
-            reply_to_message_id="",
-            group_id="",
-            created_at=time.time(),
-            ttl=60.0,
-            message_type="train",
-        )
-        arrays = ArrayRecord({"u": Array(np.ascontiguousarray(update))})
-        metrics = MetricRecord({"num-examples": float(examples)})
-        return Message(RecordDict({"arrays": arrays, "m": metrics}), metadata=about)
-
-    def make(n: int, f: int, d: int, seed: int) -> Callable[..., Floats]:
-        options = {"MultiKrum": {"num_malicious_nodes": f, "num_nodes_to_select": n - f}}
-        strategy = getattr(strategies, spec)(**options.get(spec, {}))
-
-        def aggregate(updates: Floats, weights: Floats, probe: RootProbe) -> Floats:
-            rows = enumerate(zip(_finite(updates), weights, strict=True))
-            messages = [message(row, update, count) for row, (update, count) in rows]
-            merged, _ = strategy.aggregate_train(probe.round + 1, messages)
-            return np.asarray(merged.to_numpy_ndarrays()[0])
+            return foreign.ask(name, _finite(updates), weights, f, probe.round)
 
         return aggregate
 
