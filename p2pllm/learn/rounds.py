@@ -1,149 +1,167 @@
-"""Measure a round of updates in one process, and try the set that would be served after it.
+"""Rounds of learning together with blocks of unlike shapes: tune, aggregate, push down.
 
-A fault in one update is told beside the numbers of the others; a fault in what is ours (the base,
-the probes, the accepted set) ends the job, since nothing could then be judged.
+Each client holds a block (or the whole base), text of its own and a rank it can afford. In a round
+it tunes a fresh adapter on what its block is by now; the changes are lifted into the parent and
+averaged, each entry over the clients that have it (`algebra.aggregate`); the mean, with momentum,
+is the round's step of the parent and, restricted, of every block. So after each round all of them
+stand on the same sum of steps. The idea is that of LEGO (arXiv 2410.18287, figure 1); exact for any
+shapes and ranks, where averaging factors is not.
+
+All in one process here, for study. Over nodes the same is done with the pieces they have: a client
+tunes and pushes an adapter on its block, and who keeps the parent lifts and aggregates.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from p2pllm import adapter, corpus, probes
-from p2pllm.errors import PeerError
-from p2pllm.ids import content_id
-from p2pllm.job_fields import Laid
-from p2pllm.jobs import Progress, TuneJob, VitalsJob
-from p2pllm.jobs_round import (
-    Candidate,
-    Finding,
-    MergeJob,
-    MergeReport,
-    RoundJob,
-    RoundReport,
-    Unmeasured,
-)
-from p2pllm.learn import delta, measure, memory, model, probing
+import msgspec
+import torch
+from torch.nn import functional
+
+from p2pllm.jobs import Progress
+from p2pllm.learn.algebra import Parts, Update, aggregate, restrict
+from p2pllm.learn.delta import Delta, Factors, stack
 from p2pllm.learn.graft import grafted
-from p2pllm.learn.tune import tune
-from p2pllm.learn.vitals import vitals
-from p2pllm.summary import UpdateSummary
 
-OWN_HELD_OUT = 0.5  # a small probe must give text to both sides
+CLIP = 1.0  # norm of the gradient at most
+
 Say = Callable[[Progress], None]
 
 
-def run(job: RoundJob | MergeJob, say: Say) -> RoundReport | MergeReport:
-    """Do one job of a round."""
-    return measured(job, say) if isinstance(job, RoundJob) else tried(job, say)
+class Client(msgspec.Struct, frozen=True, kw_only=True):
+    """One participant. Its rows stay with it: only changes come out of a round."""
+
+    name: str
+    network: Any  # its block in memory; a round changes it
+    parts: Parts  # where the block's modules stand in the parent, see `carve.parts`
+    rows: torch.Tensor  # (count, seq) token ids
+    rank: int = 8
+    weight: float = 1.0
 
 
-def measured(job: RoundJob, say: Say) -> RoundReport:
-    """Every candidate's numbers, beside those of this node's own training on the same probe.
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """How a round goes."""
 
-    Raises what `vitals` raises where the fault is ours.
+    steps: int = 20  # of each client
+    batch: int = 8
+    lr: float = 5e-3
+    server_rate: float = 1.0  # how much of the mean is taken
+    momentum: float = 0.0  # of the server: how much of the last step is taken again
+    seed: int = 0
+
+
+class Round(msgspec.Struct, frozen=True):
+    """What came of one round."""
+
+    updates: tuple[Update, ...]  # in the order of the clients, in their blocks' names
+    step: Delta  # what the parent moved by, momentum included
+    losses: tuple[float, ...]  # of each client on its own rows, at its last step
+
+
+def play(
+    clients: Sequence[Client], parent: Any, rules: Rules, count: int, say: Say
+) -> Iterable[Round]:
+    """Play so many rounds; each is handed out as soon as every model has it.
+
+    parent   the whole base in memory; it moves by every round's step
     """
-    started = time.monotonic()
-    own = _own(job, say)
-    return RoundReport(
-        own=_summary(job, own, say),
-        last=_summary(job, job.last, say) if job.last else None,
-        found=tuple(_finding(job, one, say) for one in job.candidates),
-        seconds=time.monotonic() - started,
-        peak_rss=memory.peak_bytes(),
-    )
+    last: Delta = {}
+    for number in range(count):
+        updates, losses = [], []
+        for at, client in enumerate(clients):
+            change, loss = local(client, rules, number)
+            updates.append(Update(change, client.weight, client.parts))
+            losses.append(loss)
+            done = number * len(clients) + at + 1
+            total = count * len(clients)
+            say(Progress(stage="rounds", done=done, total=total, unit="tunings", loss=loss))
+        last = step_of(updates, last, rules)
+        push_down(clients, parent, last)
+        yield Round(tuple(updates), last, tuple(losses))
 
 
-def _own(job: RoundJob, say: Say) -> Candidate:
-    folder = Path(job.own_dir)
-    weights = folder / adapter.WEIGHTS_FILE
-    if not weights.is_file():
-        say(Progress(stage="own", message="training on this node's own text, once"))
-        tune(
-            TuneJob(
-                base_dir=job.base_dir,
-                data=job.probes[0].data,
-                out_dir=job.own_dir,
-                steps=job.own_steps,
-                held_out=OWN_HELD_OUT,
-                threads=job.threads,
-                max_memory_bytes=job.max_memory_bytes,
-            ),
-            say,
-        )
-    found = content_id(weights.read_bytes())
-    return Candidate(adapter_dir=job.own_dir, weights=found)
+def step_of(updates: Sequence[Update], last: Delta, rules: Rules) -> Delta:
+    """What the parent moves by: the mean of the changes, and some of its last step."""
+    parts = [(aggregate(updates), rules.server_rate)]
+    if last and rules.momentum:
+        parts.append((last, rules.momentum))
+    return slim(stack(parts))
 
 
-def _finding(job: RoundJob, one: Candidate, say: Say) -> Finding:
-    try:
-        return Finding(summary=_summary(job, one, say))
-    except PeerError as bad:
-        told = Unmeasured(kind="peer", code=bad.code, message=bad.message[:500])
-        return Finding(unmeasured=told)
+def push_down(clients: Iterable[Client], parent: Any, step: Delta) -> None:
+    """Move the parent by a step, and every block by what of it the block has."""
+    fold(parent, step)
+    for client in clients:
+        fold(client.network, restrict(step, client.parts))
 
 
-def _summary(job: RoundJob, one: Candidate, say: Say) -> UpdateSummary:
-    asked = VitalsJob(
-        base_dir=job.base_dir,
-        adapter_dir=one.adapter_dir,
-        model=job.model,
-        weights=one.weights,
-        place=job.place,
-        probes=job.probes,
-        accepted=job.accepted,
-        claimed=one.claimed,
-        secret=job.secret,
-        epoch=job.epoch,
-        max_tokens=job.max_tokens,
-        threads=job.threads,
-        max_memory_bytes=job.max_memory_bytes,
-    )
-    return vitals(asked, say).summary
+def fold(network: Any, change: Delta) -> None:
+    """Add a change to the weights themselves."""
+    with torch.no_grad():
+        for module, factors in change.items():
+            weight = network.get_submodule(module).weight
+            weight += (factors.b @ factors.a).to(weight.dtype)
 
 
-def tried(job: MergeJob, say: Say) -> MergeReport:
-    """Which updates may be laid on what is served; those that harm together are tried one by one.
+def slim(change: Delta) -> Delta:
+    """The same change in as few columns as its matrix has rows or columns, where it has more."""
+    made = {}
+    for module, factors in change.items():
+        rows, rank, columns = factors.b.shape[0], factors.a.shape[0], factors.a.shape[1]
+        if rank > min(rows, columns):
+            whole = factors.b @ factors.a
+            unit = torch.eye(min(rows, columns), dtype=whole.dtype)
+            factors = Factors(unit, whole) if rows <= columns else Factors(whole, unit)
+        made[module] = factors
+    return made
 
-    Raises PeerError where an update cannot be read, LocalError E0406 without probe text.
-    """
-    started = time.monotonic()
-    say(Progress(stage="merge", message="probing what would be served"))
-    base_dir = Path(job.base_dir)
-    config = model.load_config(base_dir)
-    tokenizer = model.load_tokenizer(base_dir)
-    documents = corpus.read_docs([Path(path) for path in job.probes[0].data])
-    turned = probes.active(documents, job.secret.value, job.epoch)
-    context = int(getattr(config, "max_position_embeddings", measure.WINDOW))
-    text = measure.passages(tokenizer, turned, job.max_tokens, context)
-    network = model.load_base(base_dir, config, model.compute_dtype()).requires_grad_(False)
-    changes = {
-        one.adapter_dir: delta.read(
-            Path(one.adapter_dir), adapter.inspect(Path(one.adapter_dir), base_dir)
-        )
-        for one in (*job.before, *job.kept, *job.added)
-    }
 
-    def loss(laid: Sequence[Laid]) -> float:
-        parts = [(changes[one.adapter_dir], one.weight) for one in laid]
-        with grafted(network, delta.stack(parts) if parts else None):
-            return probing.read(network, text).loss
+def replay(rounds: Iterable[Round], rules: Rules, without: int | None = None) -> Delta:
+    """What the rounds come to, one client left out of every mean: nothing is tuned anew."""
+    last: Delta = {}
+    steps: list[tuple[Delta, float]] = []
+    for one in rounds:
+        updates = [update for at, update in enumerate(one.updates) if at != without]
+        last = step_of(updates, last, rules)
+        steps.append((last, 1.0))
+    return slim(stack(steps))
 
-    before = loss(job.before)
-    limit = job.factor * before + job.margin
-    whole = loss((*job.kept, *job.added))
-    stays, after = tuple(range(len(job.added))), whole
-    if whole > limit:
-        stays, after = (), before
-        for row in range(len(job.added)):
-            more = (*stays, row)
-            found = loss((*job.kept, *(job.added[at] for at in more)))
-            if found <= limit:
-                stays, after = more, found
-    return MergeReport(
-        before=before,
-        whole=whole,
-        after=after,
-        stays=stays,
-        seconds=time.monotonic() - started,
-        peak_rss=memory.peak_bytes(),
-    )
+
+def local(client: Client, rules: Rules, number: int) -> tuple[Delta, float]:
+    """One client's tuning of one round: its change, and the loss of the last step."""
+    rng = random.Random(f"{rules.seed}/{number}/{client.name}")
+    source = torch.Generator().manual_seed(rng.randrange(2**31))
+    made = _fresh(client, source)
+    leaves = [leaf for factors in made.values() for leaf in (factors.b, factors.a)]
+    optimizer = torch.optim.AdamW(leaves, lr=rules.lr, weight_decay=0.0)
+    client.network.requires_grad_(False)
+    loss = 0.0
+    for step in range(rules.steps):
+        picked = [rng.randrange(len(client.rows)) for _ in range(rules.batch)]
+        rows = client.rows[picked]
+        with grafted(client.network, made):
+            logits = client.network(input_ids=rows, use_cache=False).logits[:, :-1].float()
+        answer = functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+        answer.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(leaves, CLIP)
+        for group in optimizer.param_groups:
+            group["lr"] = rules.lr * min(1.0, (step + 1) / 3) * (1 - 0.9 * step / rules.steps)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss = answer.item()
+    return {name: _detached(factors) for name, factors in made.items()}, loss
+
+
+def _fresh(client: Client, source: torch.Generator) -> Mapping[str, Factors]:
+    made = {}
+    for name in sorted(client.parts):
+        rows, columns = client.network.get_submodule(name).weight.shape
+        a = torch.randn(client.rank, columns, generator=source) / columns**0.5
+        b = torch.zeros(rows, client.rank)
+        made[name] = Factors(b.requires_grad_(True), a.requires_grad_(True))
+    return made
+
+
+def _detached(factors: Factors) -> Factors:
+    return Factors(factors.b.detach().double(), factors.a.detach().double())
