@@ -1,6 +1,5 @@
 """Prove that an adapter fits a base: its files, its values, and that it changes the answers."""
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from p2pllm import adapter, base_files, weights
 from p2pllm.errors import PeerError
 from p2pllm.ids import ContentId
 from p2pllm.jobs import CheckJob, CheckReport, Progress, SketchJob, SketchReport
-from p2pllm.learn import memory, model
+from p2pllm.learn import delta, memory, model
 from p2pllm.learn.vitals import sketched
 from p2pllm.manifest import MODEL_FILES, model_id_of
 
@@ -38,7 +37,8 @@ def check(job: CheckJob, say: Callable[[Progress], None]) -> CheckReport:
     probe = _probe(int(config.vocab_size))
     before = _logits(network, probe)
     tuned = model.load_adapter(network, adapter_dir, lora)
-    norm = delta_norm(model.adapter_tensors(tuned), lora.alpha / lora.rank)
+    scale = lora.alpha / lora.rank
+    norm = delta.norm(delta.from_tensors(model.adapter_tensors(tuned), scale))
     if norm == 0.0:
         raise _changes_nothing("every product B A is zero")
     after = _logits(tuned, probe)
@@ -69,19 +69,6 @@ def hash_base(base_dir: Path) -> ContentId:
     """The model id of the base's files: what an adapter's manifest names."""
     paths = [base_dir / name for name in MODEL_FILES] + weights.weight_files(base_dir)
     return model_id_of({path.name: blake3().update_mmap(path).hexdigest() for path in paths})
-
-
-def delta_norm(tensors: dict[str, torch.Tensor], scale: float) -> float:
-    """The Frobenius norm of all ΔW = scale · B A together.
-
-    ‖BA‖² is the sum over the elements of (BᵀB) ∘ (AAᵀ): rank-sized, and no ΔW is ever made.
-    """
-    total = 0.0
-    for name, a in tensors.items():
-        if ".lora_A." in name:
-            b = tensors[name.replace(".lora_A.", ".lora_B.")].double()
-            total += float(((b.T @ b) * (a.double() @ a.double().T)).sum())
-    return scale * math.sqrt(max(0.0, total))
 
 
 def _probe(vocabulary: int) -> torch.Tensor:
