@@ -23,7 +23,11 @@ METHODS = ("exact", "ties", "dare_linear", "dare_ties", "magnitude_prune")
 @click.option("--place", help="Language, domain and sub in one: LANG/DOMAIN/SUB.")
 @click.option("--weight", "weights", type=float, multiple=True, help="One for each [1].")
 @click.option("--base", metavar="REF", shell_complete=complete_refs, help="Of DIRs: their base.")
-@click.option("--method", type=click.Choice(METHODS), help="How [exact: the weighted sum].")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    help="How [exact: the weighted sum]. The others fill every rank: give --rank or --energy too.",
+)
 @click.option(
     "--energy", type=click.FloatRange(0, 1, min_open=True), help="Share of each change to keep [1]."
 )
