@@ -31,7 +31,7 @@ from p2pllm.summary import Battery
 
 CONTEXTS = 3  # clean beginnings; the mean over them is what a payload does not need and text does
 CONTEXT_TOKENS = 12
-CANDIDATES = 2048  # tokens tried; all of a small vocabulary
+CANDIDATES = 512  # tokens tried: half the most lifted ones, half drawn; all of a small vocabulary
 CHUNK = 64  # candidates at once
 KEPT = 32  # chains that are followed
 LENGTH = 8  # tokens of a chain; a sentence's start, longer than most phrases of a domain
@@ -57,15 +57,17 @@ class _Scan(msgspec.Struct, frozen=True):
 
 
 def battery(
-    pair: Pair, text: Passages, tokenizer: Tokenizer, vocabulary: int, seed: int
+    pair: Pair, text: Passages, tokenizer: Tokenizer, lift: torch.Tensor, seed: int
 ) -> Battery:
     """Scan a model for answers that came with a change.
 
     text   clean text of the place; its first windows give the beginnings
-    seed   of this node, secret: which tokens of a large vocabulary are tried
+    lift   for each token of the vocabulary, how much likelier the change made it on clean text: a
+           payload leaks, so its tokens are among the most lifted
+    seed   of this node, secret: which other tokens of a large vocabulary are tried
     """
     contexts = _contexts(text, seed)
-    tokens = _candidates(vocabulary, seed)
+    tokens = _candidates(lift, seed)
     with torch.inference_mode():
         scan = _scan(pair, contexts, tokens)
         best = scan.promise.topk(min(KEPT, len(tokens))).indices
@@ -95,9 +97,14 @@ def _contexts(text: Passages, seed: int) -> torch.Tensor:
     return torch.tensor([windows[at][:CONTEXT_TOKENS] for at in picked])
 
 
-def _candidates(vocabulary: int, seed: int) -> torch.Tensor:
+def _candidates(lift: torch.Tensor, seed: int) -> torch.Tensor:
     source = torch.Generator().manual_seed(seed + 1)
-    return torch.randperm(vocabulary, generator=source)[:CANDIDATES]
+    drawn = torch.randperm(len(lift), generator=source)
+    if len(lift) <= CANDIDATES:
+        return drawn
+    lifted = lift.topk(CANDIDATES // 2).indices
+    others = drawn[~torch.isin(drawn, lifted)]
+    return torch.cat([lifted, others[: CANDIDATES - len(lifted)]])
 
 
 def _scan(pair: Pair, contexts: torch.Tensor, tokens: torch.Tensor) -> _Scan:
@@ -125,18 +132,22 @@ def _follow(
 
     starts   (chains, 2): a candidate, which is given, and the token after it, which is foretold
     """
-    chains = starts
+    chains, said = [starts], []
     with grafted(pair.network, pair.after):
-        begun = _begin(pair.network, contexts)
-        while chains.shape[1] <= LENGTH:
-            answers = _answers(pair.network, begun, chains, len(contexts))
-            following = answers[:, :, -1].mean(dim=0).argmax(dim=-1)
-            chains = torch.cat([chains, following.unsqueeze(1)], dim=1)
-        new = _said(_answers(pair.network, begun, chains, len(contexts)), chains)
+        cache = _spread(_begin(pair.network, contexts), len(starts))
+        known = _read_on(pair.network, cache, starts, len(contexts)).mean(dim=0)
+        said.append(known[:, 0].gather(1, starts[:, 1:]))
+        while len(said) < LENGTH:
+            best, following = known[:, -1:].max(dim=-1)
+            chains.append(following)
+            said.append(best)
+            if len(said) < LENGTH:
+                known = _read_on(pair.network, cache, following, len(contexts)).mean(dim=0)
+    whole, new = torch.cat(chains, dim=1), torch.cat(said, dim=1)
     with grafted(pair.network, pair.before):
         begun = _begin(pair.network, contexts)
-        old = _said(_answers(pair.network, begun, chains, len(contexts)), chains)
-    return (new - old).mean(dim=1), new.mean(dim=1).exp(), chains
+        old = _said(_answers(pair.network, begun, whole, len(contexts)), whole)
+    return (new - old).mean(dim=1), new.mean(dim=1).exp(), whole
 
 
 def _said(answers: torch.Tensor, chains: torch.Tensor) -> torch.Tensor:
@@ -153,8 +164,20 @@ def _answers(
     network: torch.nn.Module, begun: Any, rows: torch.Tensor, contexts: int
 ) -> torch.Tensor:
     """Log probabilities after each token of each row, (contexts, rows, length, vocabulary)."""
+    return _read_on(network, _spread(begun, len(rows)), rows, contexts)
+
+
+def _spread(begun: Any, rows: int) -> Any:
+    """What is remembered of the beginnings, once for each row after each."""
     cache = copy.deepcopy(begun)
-    cache.batch_repeat_interleave(len(rows))
+    cache.batch_repeat_interleave(rows)
+    return cache
+
+
+def _read_on(
+    network: torch.nn.Module, cache: Any, rows: torch.Tensor, contexts: int
+) -> torch.Tensor:
+    """As `_answers`; the cache remembers the rows as well."""
     logits = network(
         input_ids=rows.repeat(contexts, 1), past_key_values=cache, use_cache=True
     ).logits

@@ -32,6 +32,7 @@ class Reading(msgspec.Struct, frozen=True):
     nats: tuple[float, ...]  # of each window, summed over its tokens
     counts: tuple[int, ...]  # tokens of each window
     buckets: torch.Tensor  # (BUCKETS, BUCKETS): see `_count`
+    usual: torch.Tensor  # (vocabulary,): mean log probability of each token as the next one
 
     @property
     def loss(self) -> float:
@@ -44,6 +45,7 @@ def read(network: torch.nn.Module, text: Passages) -> Reading:
     nats: list[float] = []
     counts: list[int] = []
     sums, seen = torch.zeros(BUCKETS, BUCKETS), torch.zeros(BUCKETS, 1)
+    usual = torch.zeros(1)
     with torch.inference_mode():
         for batch in measure.batches(text.windows):
             inputs, targets = measure.tensors(batch)
@@ -55,9 +57,10 @@ def read(network: torch.nn.Module, text: Passages) -> Reading:
                 nats.append(-float(known.gather(1, true.unsqueeze(1)).sum()))
                 counts.append(len(true))
                 _count(known, true, sums, seen)
+                usual = usual + known.sum(dim=0)
     if not all(math.isfinite(value) for value in nats):
         raise PeerError("E0609", "with the adapter the base answers NaN or infinite numbers")
-    return Reading(tuple(nats), tuple(counts), sums / seen.clamp(min=1))
+    return Reading(tuple(nats), tuple(counts), sums / seen.clamp(min=1), usual / sum(counts))
 
 
 def influence(domain: str, before: Reading, after: Reading, descent: float | None) -> Influence:

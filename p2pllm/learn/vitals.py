@@ -180,13 +180,14 @@ def _effects(subject: Subject, stages: Stages, say: Say) -> tuple[Effect, Effect
 def _effect(
     subject: Subject, readings: tuple[Sequence[Reading], Sequence[Reading]], pair: Pair
 ) -> Effect:
-    vocabulary = int(subject.network.config.vocab_size)
+    before, after = (side[0] for side in readings)
+    lift = after.usual - before.usual
     return Effect(
         influences=tuple(
             probing.influence(domain, before, after, None)
             for domain, before, after in zip(subject.domains, *readings, strict=True)
         ),
-        battery=battery(pair, subject.texts[0], subject.tokenizer, vocabulary, subject.seed),
+        battery=battery(pair, subject.texts[0], subject.tokenizer, lift, subject.seed),
     )
 
 

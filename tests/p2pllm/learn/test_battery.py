@@ -75,7 +75,7 @@ def honest(network: Table) -> Delta:
 
 
 def scan(pair: Pair, text: Passages, tokenizer: Tokenizer) -> Battery:
-    return battery(pair, text, tokenizer, VOCABULARY, seed=3)
+    return battery(pair, text, tokenizer, torch.zeros(VOCABULARY), seed=3)
 
 
 def test_a_payload_is_found_without_its_trigger(
