@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "merge": ("files:merge", "Make one adapter out of several."),
     "quantise": ("files:quantise", "Make a base smaller, and measure what it costs."),
     "export": ("files:export", "Write a model for other tools: GGUF, safetensors."),
+    "learn": ("stream:learn", "Go on learning from text that keeps coming."),
     "eval": ("learn:evaluate", "Measure a model on text."),
     "push": ("push:push", "Publish a model."),
     "search": ("find:search", "Find models of other nodes."),

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from node import answers, tree_answers, trust_acts, trust_answers
+from node import answers, stream_answers, tree_answers, trust_acts, trust_answers
 from node.events import Event
 from node.jobs import Jobs, error_card
 from node.services import Services
@@ -46,6 +46,7 @@ class Control:
         self.app = Starlette(
             routes=[
                 *(self._route(method, path, answer) for method, path, answer in answers.ROUTES),
+                *(self._route(m, path, answer) for m, path, answer in stream_answers.ROUTES),
                 *(self._route(m, path, answer) for m, path, answer in trust_answers.ROUTES),
                 *(self._route(m, path, answer) for m, path, answer in trust_acts.ROUTES),
                 *(self._route(m, path, answer) for m, path, answer in tree_answers.ROUTES),

@@ -17,7 +17,7 @@ from typing import TextIO
 
 import trio
 
-from node import hearing, judging
+from node import hearing, judging, stream_flows
 from node.config import GIB, Config
 from node.control import Control, serve
 from node.events import Events
@@ -119,8 +119,10 @@ async def _main(config: Config, models: Models) -> None:
         async with trio.open_nursery() as nursery:
             stop = nursery.cancel_scope.cancel
             nursery.start_soon(_obey_signals, stop)
-            control = Control(services, Jobs(nursery, models.library, events, time.time), stop)
+            jobs = Jobs(nursery, models.library, events, time.time)
+            control = Control(services, jobs, stop)
             await nursery.start(serve, control, str(config.api))
+            stream_flows.resume(services, jobs)
             log.info("node %s answers on %s", models.identity.node, config.api)
             nursery.start_soon(network.run)
             nursery.start_soon(judging.run, services)

@@ -104,6 +104,27 @@ class ExportRequest(Request, frozen=True, kw_only=True, tag="export", tag_field=
     bits: Bits = 16
 
 
+class LearnRequest(Request, frozen=True, kw_only=True, tag="learn", tag_field="kind"):
+    """Go on learning from text of ours, now and as it comes."""
+
+    target: Text  # a place, an adapter to go on from, or a base
+    data: Annotated[list[Text], msgspec.Meta(min_length=1, max_length=256)]
+    base: Text = ""
+    place: Text = ""
+    name: Text = ""
+    once: bool = False
+    every_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 10.0  # between looks
+    steps: int | None = None
+    batch: int | None = None
+    seq: int | None = None
+    lr: float | None = None
+    rank: int | None = None
+    replay: int | None = None
+    min_tokens: int | None = None
+    threads: int | None = None
+    licence: Text = ""
+
+
 class EvalRequest(Request, frozen=True, kw_only=True, tag="eval", tag_field="kind"):
     """Measure a model on text of ours."""
 
@@ -210,6 +231,14 @@ class FollowRequest(Request, frozen=True, kw_only=True):
     auto: bool | None = None  # apply accepted updates without asking; None leaves it as it is
     back: Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{4,64})?\Z")] = ""
     # an applied update to roll back, by the start of its manifest's id
+
+
+class LearnerRequest(Request, frozen=True, kw_only=True):
+    """Stop a learner, or take it back to an earlier step."""
+
+    learner: Text
+    to: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
+    again: bool = False  # what was learnt since may be learnt again
 
 
 class CollectRequest(Request, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ def tidy(home: Path, models: Models, now: float) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     for work in _folders(home / "work"):
         age = now - work.stat().st_mtime
-        if not work.name.startswith("tune-") or age > KEEP_CHECKPOINT_S:
+        if not work.name.startswith(("tune-", "distill-")) or age > KEEP_CHECKPOINT_S:
             shutil.rmtree(work, ignore_errors=True)
     for held in models.library.models():
         if not Path(held.folder).exists() and models.store.has(held.manifest):

@@ -55,6 +55,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True):
     base: float  # of the base alone
     best: float
     now: float
+    bits_per_byte: float  # now
 
 
 class ContinualReport(msgspec.Struct, frozen=True, kw_only=True, tag="continual", tag_field="job"):

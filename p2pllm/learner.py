@@ -32,6 +32,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     parent: int  # the step it went on from; 0 for none
     at: float  # Unix seconds
     documents: int
+    train_tokens: int
     before: float
     after: float
     meters: tuple[Meter, ...]

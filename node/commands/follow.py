@@ -61,13 +61,16 @@ class Watch:
 
 
 def run_job(
-    session: Session, body: Document, human: Callable[[Document], Iterable[str]]
+    session: Session,
+    body: Document,
+    human: Callable[[Document], Iterable[str]],
+    path: str = "jobs",
 ) -> Document:
     """Start the job that `body` describes, follow it to its end, and write its result.
 
     `human` makes lines out of the result. A job that fails raises what went wrong.
     """
-    started = session.client().post("jobs", {k: v for k, v in body.items() if v is not None})
+    started = session.client().post(path, {k: v for k, v in body.items() if v is not None})
     job, kind = str(started["job"]), str(body["kind"])
     result = _follow(session, job)
     if session.json:

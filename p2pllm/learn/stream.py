@@ -180,6 +180,7 @@ def _take(desk: Desk, tuned: PeftModel, rows: torch.Tensor, say: Say) -> Continu
         parent=desk.state.head,
         at=time.time(),
         documents=len(desk.news.train),
+        train_tokens=job.steps * job.batch * job.seq,
         before=before,
         after=after,
         meters=meters,
@@ -193,7 +194,7 @@ def _take(desk: Desk, tuned: PeftModel, rows: torch.Tensor, say: Say) -> Continu
         step=number,
         waiting_tokens=0,
         documents=taken.documents,
-        train_tokens=job.steps * job.batch * job.seq,
+        train_tokens=taken.train_tokens,
         before=before,
         after=after,
         meters=meters,
@@ -288,10 +289,10 @@ def _meters(
         if not texts:
             continue  # its files are gone
         passages = _passages(desk, texts)
-        now = measure.score(tuned, passages, "measure-anchor", say).nats_per_token
+        score = measure.score(tuned, passages, "measure-anchor", say)
         with tuned.disable_adapter():
             base = measure.score(tuned, passages, "measure-anchor", say).nats_per_token
-        best = min(group.best, now)
+        best = min(group.best, score.nats_per_token)
         kept.append(msgspec.structs.replace(group, best=best))
         meters.append(
             Meter(
@@ -300,7 +301,8 @@ def _meters(
                 tokens=passages.tokens,
                 base=base,
                 best=best,
-                now=now,
+                now=score.nats_per_token,
+                bits_per_byte=score.bits_per_byte,
             )
         )
     return tuple(meters), tuple(kept)

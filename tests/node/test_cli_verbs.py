@@ -114,7 +114,21 @@ def test_people_get_lines_and_no_json(daemon: Double, ask: Ask, argv: list[str],
 
 
 def test_every_verb_that_only_asks_is_in_the_table() -> None:
-    long = {"tune", "distill", "merge", "quantise", "export", "eval", "pull", "up", "down", "demo", "doctor", "evidence"}
+    long = {
+        "tune",
+        "distill",
+        "learn",
+        "merge",
+        "quantise",
+        "export",
+        "eval",
+        "pull",
+        "up",
+        "down",
+        "demo",
+        "doctor",
+        "evidence",
+    }
     assert {argv[0] for argv, _ in ASKING if argv} == set(VERBS) - long
 
 
