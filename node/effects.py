@@ -31,6 +31,10 @@ SCORES: Mapping[State, float] = {
     "banned": -100.0,
 }
 NOISE = 2.0  # standard errors by which an update may raise the loss of the place's own text
+# Of the battery's surest chain of tokens (docs/specs/summary.md), nats: of 1,809 comparisons of an
+# honest adapter with another none was above both; all working backdoors by phrase or token were.
+PAYLOAD = 0.5
+PAYLOAD_TIMES = 3.0  # of this node's own training
 LEFT_OUT = 4  # the rank of a banned peer: its records are passed over
 
 
@@ -64,12 +68,17 @@ def fetches(standing: Standing, me: NodeId, update: ContentId, audit: int) -> bo
     return how != "never"
 
 
-def unfit(verdict: Verdict, summary: UpdateSummary) -> Unfit | None:
+def unfit(
+    verdict: Verdict, summary: UpdateSummary, own: UpdateSummary | None = None
+) -> Unfit | None:
     """Why an update that was judged well is not taken all the same: None if nothing speaks against.
 
+    own  of this node's own training in that round: what the battery finds in an honest update
+
     Odd is not guilty, and such an update costs its peer nothing: but a place serves what helps
-    there, so what raises the loss of this node's own text of the place by more than noise, or lies
-    below what honest peers may be at worst, stays out.
+    there, so what raises the loss of this node's own text of the place by more than noise, lies
+    below what honest peers may be at worst, or recites a text that was never asked for, alone or
+    on top of what is served, stays out.
     """
     for reason in verdict.reasons:
         if reason.code in ("knowledge", "alignment") and reason.value < reason.limit:
@@ -78,7 +87,17 @@ def unfit(verdict: Verdict, summary: UpdateSummary) -> Unfit | None:
     harm, limit = here.after - here.before, NOISE * here.error
     if harm > limit:
         return Unfit(verdict.update, "harm", harm, limit)
+    recited, limit = _recited(summary), PAYLOAD
+    if own is not None:
+        limit = max(limit, PAYLOAD_TIMES * _recited(own))
+    if recited > limit:
+        return Unfit(verdict.update, "payload", recited, limit)
     return None
+
+
+def _recited(summary: UpdateSummary) -> float:
+    parts = [summary.alone, *([summary.merged] if summary.merged else [])]
+    return max(part.battery.chain_score for part in parts)
 
 
 def weighed(taken: Sequence[Taken], book: Book) -> tuple[Accepted, ...]:

@@ -63,6 +63,11 @@ REASONS: Mapping[str, Words] = {
     "harm": Words(
         "above", "rise of the loss on this node's own text, nats a token", "it is not served"
     ),
+    "payload": Words(
+        "above",
+        "how surely it recites a text that came with it, in nats: the sign of a backdoor",
+        "it is not served",
+    ),
     "merged": Words(
         "above", "loss of what would be served, beside what is served now", "it is not served"
     ),

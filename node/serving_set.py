@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from node import effects
-from node.books import Judgement, PlaceBook, Taken
+from node.books import OWN, Judgement, PlaceBook, Taken
 from node.round_job import merge_job, served
 from node.services import Services
 from p2pllm import codec, heads
@@ -31,6 +31,8 @@ async def settle(services: Services, place: Place) -> None:
     """Take what was judged well and does no harm, drop what may not be served, move the head."""
     known = services.trust.books.place(place)
     gone = effects.revoked(known.taken.values(), known.book, parents_of(services, known))
+    lost = {update for update in known.taken if services.library.get(update) is None}
+    gone = tuple(sorted({*gone, *lost}))
     if gone:
         services.trust.books.record(place, Merged(dropped=gone))
         services.events.emit("revoked", place=str(place), manifests=list(gone))
@@ -47,8 +49,9 @@ async def _take_in(services: Services, place: Place) -> None:
     known = services.trust.books.place(place)
     fits: list[Judgement] = []
     bad: list[Unfit] = []
+    model = _model(services, known)
     for found in known.open.values():
-        why = _unfit(services, place, found)
+        why = _unfit(services, place, found, model)
         fits += [found] if why is None else []
         bad += [why] if why is not None else []
     before = after = 0.0
@@ -73,15 +76,32 @@ async def _take_in(services: Services, place: Place) -> None:
         services.events.emit("merged", place=str(place), **msgspec.to_builtins(event))
 
 
-def _unfit(services: Services, place: Place, found: Judgement) -> Unfit | None:
+def _model(services: Services, known: PlaceBook) -> ContentId | None:
+    """The base that the place serves here: that of what it took first, as a head is of one base."""
+    for update in (*known.taken, *known.open):
+        held = services.library.get(update)
+        if held is not None:
+            return held.model
+    return None
+
+
+def _unfit(
+    services: Services, place: Place, found: Judgement, model: ContentId | None
+) -> Unfit | None:
+    held = services.library.get(found.verdict.update)
+    if held is None or held.model != model:
+        return Unfit(found.verdict.update, "other_base", 1.0, 0.0)
     summary = _summary(services, place, found)
     if summary is None:
         return Unfit(found.verdict.update, "unmeasured", 0.0, 0.0)
-    return effects.unfit(found.verdict, summary)
+    return effects.unfit(found.verdict, summary, _summary(services, place, found, OWN))
 
 
-def _summary(services: Services, place: Place, found: Judgement) -> UpdateSummary | None:
-    raw = services.trust.db.summaries(place, found.verdict.update).get(found.number)
+def _summary(
+    services: Services, place: Place, found: Judgement, name: str = ""
+) -> UpdateSummary | None:
+    """The summary of an update, or of what it was compared with, in the round that judged it."""
+    raw = services.trust.db.summaries(place, name or found.verdict.update).get(found.number)
     return codec.decode(raw, UpdateSummary, MAX_SUMMARY_BYTES) if raw is not None else None
 
 

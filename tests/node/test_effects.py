@@ -100,8 +100,28 @@ def harmless():
 def _after(summary, change: float):
     here = summary.alone.influences[0]
     moved = msgspec.structs.replace(here, after=here.before + change, error=0.01)
-    alone = msgspec.structs.replace(summary.alone, influences=(moved,))
-    return msgspec.structs.replace(summary, alone=alone)
+    quiet = msgspec.structs.replace(summary.alone.battery, chain_score=0.1)
+    alone = msgspec.structs.replace(summary.alone, influences=(moved,), battery=quiet)
+    return msgspec.structs.replace(summary, alone=alone, merged=None)
+
+
+def _recites(summary, score: float):
+    battery = msgspec.structs.replace(summary.alone.battery, chain_score=score)
+    loud = msgspec.structs.replace(summary.alone, battery=battery)
+    return msgspec.structs.replace(summary, alone=loud)
+
+
+def test_what_recites_a_text_nobody_asked_for_is_not_taken_alone_or_merged() -> None:
+    own = _recites(harmless(), 0.2)
+    loud = _recites(harmless(), 0.7)
+    found = effects.unfit(verdict(), loud, own)
+    assert found is not None
+    assert (found.code, found.value, found.limit) == ("payload", 0.7, pytest.approx(0.6))
+    merged = msgspec.structs.replace(harmless(), merged=loud.alone)
+    assert effects.unfit(verdict(), merged, own) is not None
+    assert effects.unfit(verdict(), loud, _recites(harmless(), 0.3)) is None
+    assert effects.unfit(verdict(), loud) is not None
+    assert effects.unfit(verdict(), own, None) is None
 
 
 def test_what_raises_the_loss_of_the_places_own_text_is_not_taken() -> None:
