@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from node import answers, stream_answers, tree_answers, trust_acts, trust_answers
+from node import advice_answers, answers, stream_answers, tree_answers, trust_acts, trust_answers
 from node.events import Event
 from node.jobs import Jobs, error_card
 from node.services import Services
@@ -50,6 +50,7 @@ class Control:
                 *(self._route(m, path, answer) for m, path, answer in trust_answers.ROUTES),
                 *(self._route(m, path, answer) for m, path, answer in trust_acts.ROUTES),
                 *(self._route(m, path, answer) for m, path, answer in tree_answers.ROUTES),
+                *(self._route(m, path, answer) for m, path, answer in advice_answers.ROUTES),
                 Route(f"{PREFIX}/events", self._events),
                 Route(f"{PREFIX}/down", self._down, methods=["POST"]),
             ],

@@ -12,6 +12,7 @@ import msgspec
 from p2pllm.errors import PeerError
 
 PROMPT_CHUNK = 512  # tokens of a prompt that go through the model at once
+FIRST_PROMPT = 128  # tokens of the question after which somebody waits for the first word
 WORK_BYTES = 24 * 1024**2  # threads, allocator and libraries once they have worked
 ADAPTER_ITEM = 4  # bytes; an adapter beside its base is held in float32
 MEMORY_MARGIN = 0.06  # of the estimate; largest error of the shapes it was fitted to, and half more
@@ -74,7 +75,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     cache: int  # keys and values of the context
     activations: int
     adapter: int
-    overhead: int  # libraries, allocator, a packed copy of the largest matrix
+    overhead: int  # libraries and allocator
     high: int  # what it will not pass
 
     @property
@@ -89,7 +90,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     tokens_s: float
     low: float  # it will not be slower than this
     high: float
-    first_s: float  # seconds to read a prompt of the whole context
+    first_s: float  # seconds to the first word after a prompt of at most FIRST_PROMPT tokens
 
 
 def dimensions_of(config: Mapping[str, Any], params: int) -> Dimensions:
@@ -142,17 +143,18 @@ def memory(sizes: Dimensions, use: Use, device: Calibration) -> Memory:
     chunk = min(use.context, PROMPT_CHUNK)
     token = 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * use.item
     work = chunk * (4 * sizes.hidden + 3 * sizes.intermediate) * use.item
+    # Some ways through the libraries pack the largest matrix into a copy of its own for a moment.
     largest = max(sizes.vocabulary, sizes.intermediate) * sizes.hidden * use.item
     total = Memory(
         weights=sizes.params * use.item,
         cache=token * use.context,
         activations=work + sizes.vocabulary * 4,
         adapter=use.adapter * ADAPTER_ITEM,
-        overhead=device.runtime_bytes + WORK_BYTES + largest,
+        overhead=device.runtime_bytes + WORK_BYTES,
         high=0,
     )
     margin = GUESS_MARGIN if sizes.guessed else MEMORY_MARGIN
-    return msgspec.structs.replace(total, high=round(total.total * (1 + margin)))
+    return msgspec.structs.replace(total, high=round(total.total * (1 + margin)) + largest)
 
 
 def features(sizes: Dimensions, use: Use) -> tuple[float, ...]:
@@ -178,7 +180,7 @@ def speed(sizes: Dimensions, use: Use, device: Calibration) -> Speed:
         tokens_s=tokens_s,
         low=tokens_s / (1 + spread),
         high=tokens_s * (1 + spread),
-        first_s=2 * sizes.params * use.context / device.prompt_flops + seconds,
+        first_s=2 * sizes.params * min(use.context, FIRST_PROMPT) / device.prompt_flops + seconds,
     )
 
 

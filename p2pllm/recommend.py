@@ -51,6 +51,7 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True):
     task: str = ""
     max_memory: int = 0  # bytes, for the whole process
     min_speed: float = 0.0  # tokens a second
+    max_wait: float = 0.0  # seconds from a question to the first word
     licences: tuple[str, ...] = ()
     context: int = 512  # tokens, prompt and answer
 
@@ -154,10 +155,16 @@ def _look(candidate: Candidate, value: Worth, wants: Wants, device: Calibration)
         "domain": _above(candidate.place, wants),
         "licence": _licensed(candidate.licence, wants.licences),
         "memory": not wants.max_memory or memory.high <= wants.max_memory,
-        "speed": not wants.min_speed or speed.low >= wants.min_speed,
+        "speed": _fast(speed, wants, device),
     }
     fails = tuple(limit for limit in LIMITS if not passed[limit])
     return _Seen(candidate, memory, speed, value, fails)
+
+
+def _fast(speed: Speed, wants: Wants, device: Calibration) -> bool:
+    if wants.min_speed and speed.low < wants.min_speed:
+        return False
+    return not wants.max_wait or speed.first_s * (1 + device.spread) <= wants.max_wait
 
 
 def _licensed(licence: str, allowed: Iterable[str]) -> bool:
@@ -196,7 +203,7 @@ def _needs(limit: Limit, one: _Seen) -> str:
     if limit == "memory":
         return f"{-(-one.memory.high // MIB)} MiB of memory"
     if limit == "speed":
-        return f"content with {one.speed.low:.2g} tokens/s"
+        return f"{one.speed.low:.2g} tokens/s to do, the first after {one.speed.first_s:.2g} s"
     if limit == "licence":
         return f"licence {one.candidate.licence}"
     place = one.candidate.place
@@ -225,5 +232,7 @@ def _reasons(one: _Seen, wants: Wants, device: Calibration) -> Iterable[str]:
     floor = f", {wants.min_speed:g} wanted" if wants.min_speed else ""
     measured = "" if device.measured_at else " (this device was not measured: p2pllm profile)"
     yield f"{one.speed.tokens_s:.3g} tokens/s, at least {one.speed.low:.3g}{floor}{measured}"
+    if wants.max_wait:
+        yield f"first word after {one.speed.first_s:.2g} s, {wants.max_wait:.2g} s allowed"
     if one.candidate.here:
         yield "it is here already"

@@ -200,6 +200,12 @@ def _lost(job: str, broken: P2pllmError) -> P2pllmError:
     )
 
 
+def finish(session: Session, body: Document) -> Document:
+    """Start a job and follow it to its end without writing its result."""
+    started = session.client().post("jobs", {k: v for k, v in body.items() if v is not None})
+    return _follow(session, str(started["job"]))
+
+
 def absolute(paths: Iterable[Any]) -> list[str]:
     """Paths as the daemon can use them: it has another working directory."""
     from pathlib import Path

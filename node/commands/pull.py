@@ -29,10 +29,10 @@ def pull(
     body: Document = {"kind": "pull", "ref": ref, "dest": absolute([dest])[0] if dest else None}
     body |= {"from": list(from_) or None, "dry_run": dry_run or None}
     body |= {"even_quarantined": even_quarantined or None}
-    run_job(session, body, lambda result: _pulled(result, dry_run))
+    run_job(session, body, lambda result: pulled(result, dry_run))
 
 
-def _pulled(result: Document, dry_run: bool) -> list[str]:
+def pulled(result: Document, dry_run: bool) -> list[str]:
     if dry_run:
         where = "already here" if result.get("here") else "not here"
         peers = [f"from  {render.clean(peer)}" for peer in result.get("peers") or []]

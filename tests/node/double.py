@@ -17,6 +17,7 @@ SAMPLES = Path(__file__).parent / "samples"
 PREFIX = "/p2p/v1/"
 
 GETS = {
+    "profile": "profile",
     "status": "status",
     "identity": "identity",
     "peers": "peers",
@@ -31,6 +32,7 @@ GETS = {
     "quarantine": "quarantine",
 }
 POSTS = {
+    "recommend": "recommend",
     "peers": "peer",
     "search": "search",
     "store/gc": "gc",

@@ -40,11 +40,11 @@ def test_the_cache_is_what_the_tensors_of_keys_and_values_take() -> None:
 
 
 def test_a_real_peak_that_was_measured_is_met_within_three_percent() -> None:
-    """134.5 M parameters in bfloat16 at 1,024 tokens peaked at 752 MiB, libraries 385."""
+    """134.5 M parameters in bfloat16 at 512 tokens peaked at 698 MiB, libraries 385."""
     device = msgspec.structs.replace(CAUTIOUS, runtime_bytes=385 << 20)
-    said = fit.memory(SIZES, Use(context=1024), device)
-    assert said.total / (752 << 20) == pytest.approx(1, abs=0.03)
-    assert said.high > 752 << 20
+    said = fit.memory(SIZES, Use(context=512), device)
+    assert said.total / (698 << 20) == pytest.approx(1, abs=0.03)
+    assert said.high > 698 << 20
 
 
 sizes = st.builds(fit.guess, st.integers(1_000, 10**11))

@@ -26,14 +26,14 @@ ROUNDS = 5
 
 # name: layers, hidden, intermediate, vocabulary, heads, kv heads, head size, tied; context
 SHAPES = {
-    "deep-21M": (20, 256, 1024, 12000, 8, 2, 32, True, 384),
-    "flat-60M": (7, 768, 1920, 24000, 12, 6, 64, True, 640),
-    "untied-74M": (10, 640, 1600, 20000, 10, 5, 64, False, 200),
-    "long-38M": (14, 448, 1152, 16000, 7, 7, 64, True, 1400),
-    "wide-118M": (5, 1280, 3840, 16000, 20, 4, 64, True, 96),
-    "heads-170M": (18, 832, 2304, 30000, 13, 13, 64, True, 900),
+    "deep-30M": (26, 320, 832, 9000, 5, 5, 64, True, 300),
+    "flat-56M": (6, 896, 2240, 10000, 14, 2, 64, True, 768),
+    "untied-90M": (9, 704, 1888, 28000, 11, 11, 64, False, 450),
+    "long-24M": (10, 384, 960, 12000, 12, 4, 32, True, 1800),
+    "wide-150M": (4, 1536, 4608, 18000, 12, 3, 128, True, 160),
+    "tall-190M": (22, 800, 2400, 26000, 25, 5, 32, True, 1100),
 }
-SHORT = ("deep-21M",)
+SHORT = ("deep-30M",)
 
 
 class Case(msgspec.Struct, frozen=True):

@@ -1,0 +1,196 @@
+"""Words for domains in English, Spanish, French and German: data alone.
+
+A value's terms are separated by commas; `*` stands for more letters. What stands after `|` only
+hints: people, workplaces and objects, which count where no plainer word names another domain.
+"""
+
+from collections.abc import Mapping
+
+DOMAINS: Mapping[str, str] = {
+    "medical": """
+        medical*, medicine, medicines, medicinal, biomed*, clinical*, healthcare, health care,
+        health, ehealth, diagnos*, pathology, médic*, medicina, clínico*, clínica*, salud,
+        sanitari*, sanidad, biomédic*, médecine, santé, clinique, cliniques, soins,
+        sanitaire*, medizin*, klinisch*, gesundheit*, ärztlich*, heilkunde, pharma, life
+        sciences, *medizin, public health
+        | doctor, doctors, doctor's, physician*, clinician*, nurse, nurses, nurse's, nursing,
+        hospital*, clinic, clinics, patient, patients, patient's, ward, symptom*, discharge
+        letter*, médico, médicos, doctora, doctores, enfermer*, paciente*, médecin*, docteur*,
+        infirmi*, hôpital, hôpitaux, hopital*, klinik*, arzt, ärzte*, ärztin*, arztpraxis,
+        arztbrief*, *arztbrief*, hausarzt*, arzt*, krankenhaus*, krankenschwester*, pfleger*,
+        pflege*, patienten*, symptôme*, síntoma*, drug, drugs, disease*, illness*,
+        enfermedad*, maladie*, krankheit*, triage, ambulance*, ambulancia*, rettungsdienst*,
+        sanitäter*, befund*, spital*, historias clinicas, therap*, terap*, thérap*, malade*""",
+    "law": """
+        law, laws, legal*, juridic*, judicial, jurisprudence, jurisprudencia, derecho, ley,
+        leyes, juridique*, droit, juríd*, juristisch*, recht, rechts*, jura, gesetz*, *recht,
+        judiciaire*, légal, légale, légaux, légales, code civil, civil code, código civil,
+        code pénal, penal code, código penal, bürgerliches gesetzbuch, legislation,
+        législation, legislación, compliance, regulatory, litigation, derecho civil
+        | lawyer*, attorney*, solicitor*, barrister*, paralegal*, court, courts, judge,
+        judges, abogad*, bufete*, tribunal*, juez, jueces, avocat*, juge, juges, notaire*,
+        notary, notaries, notari*, anwalt*, anwält*, *anwalt*, *anwält*, gericht, gerichts*,
+        richter*, kanzlei*, *kanzlei, notar, urteil*, klage*, sentencias, statute*, juriste*,
+        jurist, juristen, lawsuit*, law firm, legal aid, ngo law""",
+    "finance": """
+        finance*, financial*, financier*, financière*, financièr*, fintech, banking,
+        economic*, economics, finanz*, finanzas, financiero*, financiera*, económic*,
+        economía, économi*, wirtschaft, wirtschafts*, betriebswirtschaft*, investment*,
+        investing, inversión, inversiones, investissement*, *finanzen, bancari*, bancaire*,
+        fiscal*, treasury
+        | bank, banks, banco, bancos, banque, banques, banken, bank*, broker*, money, dinero,
+        argent, geld, accountant*, contable*, comptable*, buchhalter*, invoice*, factura,
+        facturas, facture*, rechnung, rechnungen, bourse, börse*, bolsa, stock market,
+        earnings, analyst*, analista*, steuerberat*, economist*, economista*, credit union,
+        payroll, nómina*""",
+    "education": """
+        education*, educational, educativ*, educación, educacion, éducati*, enseignement*,
+        pedagog*, pédagog*, pädagog*, bildung*, unterricht*, enseñanza, tutoring, e-learning,
+        elearning, schooling, didactic*, didáctic*, didaktik, scolaire*, académic*, academic,
+        academics, nachhilfe*, *unterricht, schulbildung
+        | school*, teacher*, student*, pupil*, classroom*, homework, lesson*, exam, exams,
+        university, universities, college*, kids learn*, escuela*, colegio*, profesor*,
+        maestro*, maestra*, estudiante*, alumno*, alumna*, universidad*, deberes, examen*,
+        clase de, clases, école*, ecole*, lycée*, lycee*, collège*, élève*, eleve*, étudiant*,
+        etudiant*, enseignant*, professeur*, devoirs, cours, université*, instituteur*,
+        institutrice*, schule*, schul*, lehrer*, schüler*, hausaufgabe*, universität*, uni,
+        prüfung*, kita, kindergarten, tutor, tutors, curriculum, grundschul*, gymnasiast*,
+        *lehrer, *lehrerin, classe de, classes de, lernende*""",
+    "code": """
+        coding, programming, software*, source code, code, codes, codebase*, developer tool*,
+        programación, programacion, programar, código, codigo, programmation, programmier*,
+        quellcode, softwareentwicklung, devops, informatique, informática, informatik,
+        computer science, debug*, *code, logiciel*, entwickl* von software, web development,
+        pull request*, unit test*
+        | developer*, programmer*, coder*, software engineer*, desarrollador*, programador*,
+        développeur*, developpeur*, programmeur*, entwickler*, api, apis, git, repository,
+        repo, repos, stack trace*, script, scripts, compiler, function*, bugs, bug""",
+    "agriculture": """
+        agricultur*, agricol*, agrícol*, agro*, farming, agronom*, agri, ackerbau, landwirt*,
+        landwirtschaft*, agrar*, agricole*, campo y ganadería, horticultur*, agritech
+        | farm, farms, farmer*, granja*, granjero*, agricultor*, agriculteur*, agricultrice*,
+        ferme, fermes, fermier*, bauer, bauern*, bäuer*, bauernhof*, hof, crop, crops,
+        cultivo*, cosecha*, récolte*, recolte*, ernte*, harvest*, tractor*, traktor*,
+        tracteur*, campesin*, ganader*, paysan*, exploitation agricole, cattle, livestock,
+        ganado, bétail, vieh, *vieh, greenhouse*, invernadero*, serre, serres, gewächshaus*,
+        finca*""",
+    "sports": """
+        sport, sports, sporting, deporte*, deportiv*, sportif*, sportive*, sportlich*,
+        athletic*, atletismo, athlétisme, leichtathletik, sport*
+        | athlete*, coach, coaches, trainer, atleta*, entrenador*, entraîneur*, athlète*,
+        sportler*, team tactics, league, liga, ligue, *verein, stadium, olympi*, olímpic*""",
+    "news": """
+        news, journalism*, journalistic, press, newspaper*, noticia*, periodis*, periodíst*,
+        prensa, actualité*, presse, journalis*, nachrichten*, zeitung*, nachrichtenartikel,
+        headlines, newsroom*, medienhaus
+        | reporter*, journalist*, periodista*, journaliste*, redaktion*, rédaction de presse,
+        redacción periodística, headline*, titular*""",
+    "science": """
+        science, sciences, scientific*, ciencia*, científic*, cientific*, scientifique*,
+        wissenschaft*, naturwissenschaft*, research papers, *forschung, physics research,
+        astronom*
+        | scientist*, researcher*, research, investigador*, chercheur*, forscher*, forschung*,
+        arxiv, laboratory, laboratorio*, laboratoire*, labor, lab, labs, academic paper*,
+        investigación""",
+    "support": """
+        customer support, customer service*, customer care, helpdesk, help desk, support
+        tickets, support ticket*, tech support, technical support, it support, call center,
+        call centre, contact center, after sales, atención al cliente, atencion al cliente,
+        servicio al cliente, soporte técnico, soporte tecnico, service client, support client,
+        service après-vente, sav, relation client, assistance clients, centre d'appels*,
+        kundendienst*, kundenservice*, kundensupport*, kundenbetreuung*, kundenanfrage*,
+        technischer support, reklamation*
+        | customer*, cliente*, client*, kunden*, kunde, ticket*, complaint*, queja*,
+        réclamation*, reclamation*, beschwerde*""",
+    "retail": """
+        retail*, e-commerce, ecommerce, online shop*, online store*, comercio electrónico,
+        comercio, commerce, vente en ligne, einzelhandel*, onlinehandel, handel, tienda
+        online, boutique en ligne, onlineshop*, webshop*, produktbeschreibung*, product
+        description*, product review*
+        | shop, shops, shopkeeper*, tienda*, vendedor*, boutique*, magasin*, vendeur*, laden,
+        verkäufer*, merchant*, supermarket*, supermercado*, supermarché*, supermarkt*""",
+    "travel": """
+        travel*, tourism*, turismo, turístic*, turistic*, tourisme, touristique*, tourismus,
+        touristik, hospitality, hotellerie, hostelería, hôtellerie, reise*, viajes
+        | hotel*, hôtel*, tourist*, turista*, touriste*, trip, trips, viaje, viaje*, voyage*,
+        reisen, guide touristique, tour guide*, flight*, airline*, vuelos, urlaub*, airport*""",
+    "cooking": """
+        cooking, culinary, culinari*, cuisine, cuisiner, gastronom*, recipe*, receta*,
+        recette*, rezept, rezepte*, rezepten, kochen, kochrezept*, cocina, culinaire*,
+        kulinarisch*
+        | chef, chefs, cook, cooks, restaurant*, restaurante*, kitchen*, cocinero*,
+        cuisinier*, koch, küche*, food, comida, essen""",
+    "engineering": """
+        engineering, ingeniería, ingenieria, ingénierie, ingenierie, ingenieurwesen,
+        maschinenbau*, mechanical, manufacturing, industrial, industrie, industri*,
+        fabricación, fabrication industrielle, fertigung*, produktionstechnik, construction,
+        construcción, bauwesen, bau, maintenance, mantenimiento, wartung*, aerospace,
+        automotive, robotics, robótica, robotique, robotik, elektrotechnik
+        | engineer*, ingenier*, ingénieur*, ingenieur*, factory, factories, fábrica*,
+        fabrica*, usine*, fabrik*, plant floor, mechanic*, mecánico*, mécanicien*,
+        mechaniker*, technician*, técnico*, technicien*, techniker*, werkstatt*, taller*,
+        atelier*""",
+    "government": """
+        government*, public administration, public sector, civic, gobierno*, administración
+        pública, administracion publica, sector público, gouvernement*, administration
+        publique, secteur public, regierung*, verwaltung*, öffentliche verwaltung, behörde*,
+        politics, political, política*, politique*, politik*, politisch*
+        | town hall, city hall, council, municipal*, ayuntamiento*, alcaldía, mairie*,
+        rathaus, gemeinde*, citizen*, ciudadan*, citoyen*, bürger*, embassy, ministry,
+        ministerio*, ministère*, ministerium*""",
+    "energy": """
+        energy, energía, energia, énergie, energie*, electricity grid, power grid, solar,
+        photovoltaic*, wind power, renewable*, renovables, renouvelable*, erneuerbare*,
+        stromnetz*, utilities""",
+    "environment": """
+        environment*, climate, ecolog*, ecológic*, medio ambiente, medioambient*, clima,
+        climat*, environnement*, écolog*, umwelt*, klima*, ökolog*, naturschutz*,
+        sustainability, sostenibilidad, wildlife, biodivers*""",
+    "marketing": """
+        marketing, advertis*, publicidad, publicité, publicitaire*, werbung, werbe*, social
+        media, redes sociales, réseaux sociaux, soziale medien, seo, copywriting, newsletter*,
+        branding""",
+    "hr": """
+        human resources, hr, recruiting, recruitment, recruit*, recursos humanos, rrhh,
+        selección de personal, ressources humaines, rh, recrutement, personalwesen,
+        personalabteilung, bewerbung*, lebensläufe, lebenslauf*, cv, cvs, résumés of
+        candidates, job applications, hiring""",
+    "logistics": """
+        logistic*, logístic*, logistique*, logistik*, supply chain, shipping, freight,
+        transport, transports, transporte, transportation, cadena de suministro, chaîne
+        d'approvisionnement, lieferkette*, spedition*, warehouse*, almacén, entrepôt*, lager,
+        lagerhaltung, delivery drivers, trucking""",
+    "real-estate": """
+        real estate, property listings, inmobiliari*, immobilier*, immobilière*, immobilien*,
+        makler*, realtor*, bienes raíces, bienes raices, housing""",
+    "religion": """
+        religio*, religió*, religieu*, theolog*, teolog*, théolog*, bible, biblia, koran,
+        quran, church, iglesia, église, kirche*, bibel*""",
+    "literature": """
+        literature, literatura, littérature, litteraire*, littéraire*, literatur*,
+        literarisch*, poetry, poesía, poésie, gedichte, poems, poemas, poèmes, fiction,
+        novels, novelas, romans, romane, storytelling""",
+    "music": """
+        music, musical, música, musica, musique, musik*, musikalisch*, song lyrics, letras de
+        canciones, paroles de chansons, songtexte*""",
+    "gaming": """
+        gaming, video game*, videogame*, videojuego*, jeux vidéo, jeu vidéo, videospiel*,
+        computerspiel*, npc dialogue, game design""",
+    "history": """
+        | history, historical, historia, históric*, histoire, historique*, geschichte,
+        historisch*, archive*, archivo*, archiv, archäolog*, archaeolog*""",
+    "security": """
+        cybersecurity, cyber security, cyber-security, ciberseguridad, cybersécurité, cyber
+        sécurité, cybersicherheit, it security, it-sicherheit, infosec, malware, seguridad
+        informática, sécurité informatique, phishing""",
+    "veterinary": """
+        veterinar*, vétérinaire*, tierarzt*, tiermedizin*, tierärzt*, vet, vets, animal
+        health, salud animal, santé animale, veterinaria""",
+    "general": """
+        | general purpose, general-purpose, generalist*, general, everyday, any topic, any
+        subject, any domain, no particular domain, no specific domain, propósito general,
+        proposito general, uso general, generalista, cualquier tema, généraliste*, usage
+        général, tout sujet, n'importe quel sujet, allgemein*, allzweck*, jedes thema,
+        beliebige themen, alltag, alltags*, quotidien, cotidian*, all-purpose, general
+        knowledge, cultura general, culture générale, allgemeinwissen""",
+}

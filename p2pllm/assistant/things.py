@@ -1,0 +1,132 @@
+"""Words for devices and languages in English, Spanish, French and German: data as in `domains`."""
+
+from collections.abc import Mapping
+
+DEVICES: Mapping[str, str] = {
+    "raspberry-pi": """
+        raspberry*, raspi*, rpi, rpi4, rpi5, raspberry-pi*, pi 4, pi 5, pi 3, pi zero, pi4,
+        pi5, rasperry*, rasberry*, pi zero 2""",
+    "phone": """
+        phone*, smartphone*, smart phone*, mobile phone*, cell phone*, cellphone*, cell,
+        mobile, mobiles, iphone*, android*, android phone*, handset*, pixel, galaxy s*,
+        teléfono*, telefono*, móvil, móviles, celular*, téléphone*, telephone*, portable,
+        ordiphone*, handy*, handys, mobiltelefon*, telefon, mobilgerät*, fairphone*, *handy,
+        *smartphone""",
+    "tablet": """
+        tablet*, tablette*, ipad*, ipads, tableta*, galaxy tab, *tablet, *tablets, *tablette,
+        android tablet*, tablet android, tablette android, ardoise numérique, surface go""",
+    "laptop": """
+        laptop*, lap top*, notebook*, macbook*, chromebook*, ultrabook*, thinkpad*, portátil,
+        portatil, portátiles, ordenador portátil, computadora portátil, computador portátil,
+        ordinateur portable, ordinateurs portables, pc portable, pc portables, netbook*,
+        klapprechner, *laptop, *laptops, *notebook, notebook computer, mac book*, portable
+        computer""",
+    "desktop": """
+        desktop*, desktop pc, pc, pcs, workstation*, personal computer*, imac*, mac mini,
+        tower pc, office computer*, gaming pc, gaming rig, computer, computers, ordenador*,
+        ordenador de sobremesa, computadora*, computador, sobremesa, pc de escritorio, equipo
+        de escritorio, ordinateur*, ordinateur de bureau, ordinateur fixe, pc fixe, poste de
+        travail, station de travail, ordi, rechner*, standrechner*, tischrechner*,
+        arbeitsplatzrechner*, desktop-pc, desktop-rechner, *rechner, *computer, bürorechner,
+        home computer, praxisrechner""",
+    "server": """
+        server*, servers, servidor*, serveur*, cloud, vps, data center*, datacenter*, rack,
+        cluster, rechenzentrum, centro de datos, centre de données, *server, nube, nas,
+        mainframe, virtual machine, vm, on-prem, edge server""",
+    "watch": """
+        watch, watches, smartwatch*, smart watch*, wearable*, apple watch, reloj*, reloj
+        inteligente, montre*, montre connectée, uhr, armbanduhr, smarte uhr, *uhr, fitness
+        band, smart-watch""",
+    "embedded": """
+        embedded, embedded device*, embedded board*, embedded system*, microcontroller*,
+        arduino*, esp32, iot, iot device*, iot gateway*, internet of things, single board
+        computer*, single-board computer*, orange pi, beaglebone*, microcontrolador*,
+        microcontrôleur*, mikrocontroller*, eingebettet*, embebid*, embarqué*, système
+        embarqué, dispositivo integrado, placa, einplatinen*, objet connecté, internet de las
+        cosas, sensor node, edge device*, edge box, gateway""",
+    "jetson": "jetson*, nvidia jetson*, jetson nano, jetson orin",
+    "mini-pc": "mini pc, mini-pc, minipc, nuc, intel nuc, thin client*",
+    "browser": "browser*, web browser, navegador*, navigateur*, webbrowser*",
+    "car": """
+        in-car, my car, the car, our cars, vehicle*, infotainment, coche, voiture, fahrzeug*,
+        bordcomputer, camión, tractor cab, truck cab""",
+    "robot": "robot, robots, drone*, dron, drones, drohne*, roboter*",
+    "tv": "tv, television, smart tv, televisor, télévision, fernseher, set top box",
+    "this-device": """
+        this machine, this computer, this device, this laptop, this pc, this box, my own
+        machine, este equipo, esta máquina, este ordenador, este dispositivo, cette machine,
+        cet ordinateur, cet appareil, dieser rechner, diesem rechner, diesem gerät, dieses
+        gerät, dieser computer, diesem computer, my machine, current machine""",
+}
+
+LANGS: Mapping[str, str] = {
+    "en": """
+        english, inglés, inglesa, inglesas, ingleses, anglais, anglaise, anglaises, englisch,
+        englische, englischen, englischer, englisches, englischsprachig*, english-language,
+        english-speaking, anglophone*, angloparlante*, anglófon*""",
+    "es": """
+        spanish, español, española, españoles, españolas, castellano, castellana, espagnol,
+        espagnole, espagnols, espagnoles, spanisch, spanische, spanischen, spanischer,
+        spanisches, spanischsprachig*, hispanophone*, hispan*, castilian, spanish-speaking""",
+    "fr": """
+        french, francés, francesa, franceses, francesas, français, française, françaises,
+        französisch, französische, französischen, französischer, französisches,
+        französischsprachig*, francophone*, francófon*, francophon*, french-speaking""",
+    "de": """
+        german, alemán, alemana, alemanes, alemanas, allemand, allemande, allemands,
+        allemandes, deutsch, deutsche, deutschen, deutscher, deutsches, deutschem,
+        deutschsprachig*, germanophone*, german-speaking, german-language, swiss german,
+        schweizerdeutsch""",
+    "it": """
+        italian, italiano, italiana, italianos, italianas, italien, italienne, italiens,
+        italiennes, italienisch*, italian-language""",
+    "pt": """
+        portuguese, portugués, portuguesa, portugueses, portugais, portugaise, portugiesisch*,
+        brazilian portuguese, brasileño""",
+    "nl": """
+        dutch, neerlandés, holandés, holandesa, néerlandais, néerlandaise, hollandais,
+        niederländisch*, holländisch*, flemish, flämisch*, flamenco neerlandés""",
+    "pl": "polish, polaco, polaca, polonais, polonaise, polnisch*",
+    "ru": "russian, ruso, rusa, russe, russes, russisch*",
+    "uk": "ukrainian, ucraniano, ucraniana, ukrainien, ukrainienne, ukrainisch*",
+    "tr": "turkish, turco, turca, turc, turque, türkisch*",
+    "ar": "arabic, árabe, arabe, arabisch*",
+    "zh": """
+        chinese, mandarin, mandarín, chino, china mandarin, chinois, chinoise, chinesisch*,
+        mandarin chinese, hochchinesisch""",
+    "ja": "japanese, japonés, japonesa, japonais, japonaise, japanisch*",
+    "ko": "korean, coreano, coreana, coréen, coréenne, koreanisch*",
+    "hi": "hindi",
+    "bn": "bengali, bengalí, bangla, bengalisch*",
+    "ur": "urdu, ourdou",
+    "sw": "swahili, suajili, kiswahili, kisuaheli, suaheli",
+    "vi": "vietnamese, vietnamita, vietnamien, vietnamienne, vietnamesisch*",
+    "th": "thai, tailandés, thaï, thaïlandais, thailändisch*",
+    "id": "indonesian, indonesio, indonésien, indonesisch*, bahasa indonesia",
+    "el": "greek, griego, griega, grec, grecque, griechisch*",
+    "he": "hebrew, hebreo, hébreu, hebräisch*",
+    "fa": "persian, farsi, persa, persan, persisch*",
+    "sv": "swedish, sueco, sueca, suédois, suédoise, schwedisch*",
+    "da": "danish, danés, danesa, danois, danoise, dänisch*",
+    "no": "norwegian, noruego, noruega, norvégien, norvégienne, norwegisch*",
+    "fi": "finnish, finlandés, finés, finnois, finnisch*, finlandais",
+    "cs": "czech, checo, checa, tchèque, tschechisch*",
+    "hu": "hungarian, húngaro, húngara, hongrois, hongroise, ungarisch*",
+    "ro": "romanian, rumano, rumana, roumain, roumaine, rumänisch*",
+    "bg": "bulgarian, búlgaro, bulgare, bulgarisch*",
+    "ca": "catalan, catalán, catalana, katalanisch*, català",
+    "eu": "basque, euskera, vasco, baskisch*",
+    "gl": "galician, gallego, gallega, galicien, galicisch*",
+    "hr": "croatian, croata, croate, kroatisch*",
+    "sr": "serbian, serbio, serbe, serbisch*",
+    "ta": "tamil, tamoul",
+    "te": "telugu",
+    "am": "amharic, amárico, amharique, amharisch*",
+    "yo": "yoruba",
+    "ha": "hausa, haoussa",
+    "la": "latin, latín, lateinisch*, latein",
+    "mul": """
+        multilingual, several languages, many languages, any language, multiple languages,
+        varios idiomas, multilingüe, plusieurs langues, multilingue, mehrsprachig*, mehrere
+        sprachen""",
+}

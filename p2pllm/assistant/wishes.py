@@ -1,0 +1,137 @@
+"""Words for tasks and licences in English, Spanish, French and German: data as in `domains`."""
+
+from collections.abc import Mapping
+
+TASKS: Mapping[str, str] = {
+    "summarise": """
+        summari*, summary, summaries, sum up, sums up, summing up, summed up, condens*,
+        shorten*, digest, digests, tl;dr, tldr, abstracts of, boil down, boils down, key
+        points, gist, brief overview*, recap*, resum*, resúm*, síntesis, sintetiz*, condensar,
+        puntos clave, acortar, extractar, sinopsis, résum*, resume*, synthès*, synthét*,
+        condenser, abréger, points clés, compte rendu court, comptes rendus courts,
+        zusammenfass*, zusammenzufassen, zusammengefasst*, fasst * zusammen, fasse * zusammen,
+        kurzfassung*, kürzen, verdicht*, *zusammenfassung, *zusammenfassungen, überblick über,
+        stichpunkte""",
+    "classify": """
+        classif*, categori*, label*, tagging, tag my, tag our, tag the, tag each, tag
+        incoming, sorting, sort my, sort our, sort the, sort incoming, sorts, sentiment*, spam
+        detection, detect spam, detect*, triage, triaging, prioriti*, route tickets, routing,
+        flag, flagging, screen for, intent recognition, moderate, moderation, tell * from,
+        tell apart, distinguish*, filter*, clasific*, etiquet*, categoriz*, catalogar, ordenar
+        por, análisis de sentimiento*, priorizar, distinguir, triaje, separar por, moderar,
+        filtr*, classer, classe les, classement, classe des, classification*, catégoris*,
+        étiquet*, trier, trie, tri des, tri de, analyse de sentiment*, prioriser, distinguer,
+        repérer, modérer, modération, détect*, klassifi*, einordn*, einzuordnen, einteil*,
+        einstuf*, einzustufen, kategorisier*, sortier*, sentimentanalyse*, stimmungsanalyse*,
+        erkennen von spam, spamerkennung, priorisier*, verschlagwort*, erkenn*, unterscheid*,
+        zuordn*, zuzuordnen, filtern, moderier*""",
+    "translate": """
+        translat*, interpreter for, localis*, localiz*, traduc*, traduz*, traduir*, tradui*,
+        traduct*, übersetz*, *übersetzung, *übersetzungen, *übersetzen, dolmetsch*""",
+    "extract": """
+        extract*, pull out, pulls out, pulling out, information extraction, entity
+        recognition, named entit*, ner, find the names, find names, find dates, pick out,
+        picks out, picking out, parse, parsing, parses, key fields, fields from, structured
+        data, scrape, mine the, collect the dates, identify the dates, extraer, extrae,
+        extraer*, extraig*, extracción*, sacar los, sacar las, sacar datos, saque datos, saca,
+        sacar, obtener los datos, entidades, recoger datos de, localizar los datos, datos
+        estructurados, extraire, extrait, extraie, extraction*, extrayant, entités nommées,
+        récupér*, relever les, repérage des, tirer les, données structurées, extrahier*,
+        herauslesen, herauszulesen, auslesen, auszulesen, herausfiltern, herauszufiltern,
+        herauszieh*, herauszuziehen, heraussuch*, herauszusuchen, entitäten*,
+        eigennamenerkennung, datenextraktion, *extraktion, entnehm*, heraushol*""",
+    "qa": """
+        question answering, question-answering, answer* question*, answer* * question*,
+        respond to question*, reply to question*, q&a, q and a, qa, faq, faqs, look up
+        answers, looks up, query documents, ask questions about, knowledge base, responder
+        preguntas, respond* * preguntas, responder a preguntas, respond* preguntas, contestar
+        preguntas, contest* preguntas, contest* * preguntas, conteste a, resolver dudas,
+        resuelv* dudas, resolver las dudas, preguntas y respuestas, preguntas frecuentes,
+        consultas sobre, répond* aux questions, répond* à * questions, répond* * questions,
+        réponses aux questions, questions-réponses, questions réponses, système de questions,
+        foire aux questions, poser des questions, fragen beantwort*, frage * beantwort*,
+        fragen * beantwort*, fragen zu * beantwort*, beantwort*, fragenbeantwortung*,
+        frage-antwort*, fragen und antworten, antworten auf fragen, auf fragen antwort*,
+        auskunft*, auskünfte
+        | answering, answer, answers, responda, responder, contestar, répondre, réponde,
+        répond, antworten, antwortet, replies, reply""",
+    "write": """
+        write, writes, writing, draft*, compos*, generate text, text generation, generat*,
+        create text*, author*, produce report*, producing report*, prepare report*, invent*,
+        storytelling, redact*, redacción, redaccion, escrib*, generar, genere, genera,
+        generación, componer, elabor*, borrador*, rédig*, rédact*, ecrire, écri*, génére*,
+        générat*, composer, composition, brouillon*, rédaction, schreib*, geschrieben*, zu
+        schreiben, verfass*, formulier*, erstell*, generier*, entwerf*, texterstellung,
+        aufsetz*, entwürf*, entwurf""",
+    "rewrite": """
+        rewrit*, rephras*, paraphras*, correct*, proofread*, proof-read*, grammar*, spell
+        check*, spellcheck*, simplif*, plain language, polish my, polish our, polishing, edit
+        texts, reword*, improve the wording, improve my writing, fix typos, editing,
+        reescrib*, reformul*, correg*, corrij*, corrección, correccion, gramátic*, ortográf*,
+        ortograf*, parafrase*, lenguaje sencillo, lectura fácil, simplific*, réécri*, corrig*,
+        correction*, correcteur*, grammaire, orthograph*, simplifi*, langage simple,
+        relecture, relire, umschreib*, umzuschreiben, umformulier*, umzuformulieren, korrig*,
+        korrektur*, grammatik*, rechtschreib*, vereinfach*, einfache sprache, leichte sprache,
+        lektorier*, überarbeit*, textkorrektur*""",
+    "complete": """
+        autocomplet*, auto-complet*, auto complet*, code completion, completion, completions,
+        complete code, complete my code, completing, finish sentences, next word prediction,
+        predictive text, suggest code, completar, complet* código, complete código,
+        completado, autocompletado, texto predictivo, complétion, autocomplétion, compléter,
+        complèt*, saisie prédictive, vervollständig*, autovervollständig*,
+        codevervollständigung, autovervollständigung, code-vervollständigung, ergänz*,
+        textvorhersage""",
+    "chat": """
+        chat, chats, chatting, chatbot*, chat bot*, chat-bot*, convers*, dialog*, talk to,
+        talk with, talking to, speak with, chatty, companion, charl*, chatear, conversar,
+        diálog*, hablar con, platicar, discut*, discussion*, bavard*, dialogu*, parler avec,
+        agent conversationnel, converser, causer, tchat, gespräch*, unterhalt*, plauder*,
+        chatten, sprechen mit, reden mit, chatt*
+        | assistant*, bot, bots, asistente*, assistent*, assistente*, assistant virtuel,
+        tutor, tutors, tutoring, tuteur, nachhilfe, nachhilfelehrer, coach, explain*, explic*,
+        expliqu*, erklär*, advice, advise*, aconsej*, conseil*, beraten, berat*, help me with""",
+    "transcribe": """
+        transcri*, dictation, dictado, dictée*, diktat*, diktier*, speech to text, transkri*""",
+    "search": """
+        search*, retriev*, find documents, find relevant, semantic search, look for documents,
+        buscar, búsqueda, busque, recuperar documentos, recherch*, chercher, suche*,
+        durchsuch*, suchmaschine*, embeddings, embedding""",
+}
+
+LICENCES: Mapping[str, str] = {
+    "Apache-2.0": """
+        apache-2.0, apache 2.0, apache 2, apache2, apache license, apache licence, apache,
+        apache-lizenz, licence apache, licencia apache, asl2""",
+    "MIT": """
+        mit license, mit licence, mit-lizenz, licence mit, licencia mit, mit licensed,
+        mit-licensed, mit-lizenziert*, under mit, lizenz mit, sous mit, bajo mit, only mit,
+        mit only, bajo la mit, sous licence mit""",
+    "GPL-3.0": "gpl-3.0, gplv3, gpl v3, gpl 3, gpl3, gpl, gnu gpl, gnu general public license",
+    "GPL-2.0": "gpl-2.0, gplv2, gpl v2, gpl 2",
+    "AGPL-3.0": "agpl*, agpl-3.0, agplv3, affero",
+    "LGPL-3.0": "lgpl*, lgpl-3.0",
+    "BSD-3-Clause": """
+        bsd-3-clause, bsd 3-clause, bsd 3 clause, bsd-3, bsd, bsd license, bsd licence,
+        bsd-lizenz, three-clause bsd""",
+    "BSD-2-Clause": "bsd-2-clause, bsd 2-clause, bsd-2",
+    "MPL-2.0": "mpl-2.0, mpl 2.0, mpl, mozilla public license, mozilla",
+    "CC-BY-4.0": """
+        cc-by-4.0, cc by 4.0, cc-by 4.0, cc-by, cc by, ccby, creative commons attribution,
+        creative commons, creative-commons*""",
+    "CC-BY-SA-4.0": """
+        cc-by-sa-4.0, cc by-sa 4.0, cc-by-sa 4.0, cc by sa 4.0, cc-by-sa, cc by-sa, cc by sa,
+        share-alike, sharealike""",
+    "CC-BY-NC-4.0": """
+        cc-by-nc-4.0, cc by-nc 4.0, cc-by-nc 4.0, cc by nc 4.0, cc-by-nc, cc by-nc, cc by nc,
+        non-commercial, noncommercial, non commercial, no comercial, non commerciale,
+        nichtkommerziell*, nicht-kommerziell*, nicht kommerziell*""",
+    "CC0-1.0": "cc0-1.0, cc0, public domain, dominio público, domaine public, gemeinfrei*",
+    "permissive": """
+        permissive*, permisiv*, permissiv*, commercial use, commercially, for commercial use,
+        uso comercial, usage commercial, kommerziell*, kommerzielle nutzung""",
+    "open-source": """
+        open source, open-source, opensource, código abierto, codigo abierto, software libre,
+        licencia libre, licencia abierta, licence libre, licence ouverte, logiciel libre,
+        source ouverte, freie lizenz, offene lizenz, quelloffen*, open license, open licence,
+        free licence, free license, freie software, openly licensed""",
+}
