@@ -25,6 +25,7 @@ from trust.ledger import Event, Judged, Merged
 from trust.standing import Standing
 
 LIMIT = 1e12  # of a number in an observation
+MAX_SHOWN = 5000  # updates of a place whose verdicts are in memory, about 4 kB each
 OWN, LAST = "own", "last"  # names of summaries that are of no update of the round
 Beside = Callable[[Sequence[Verdict]], None]
 
@@ -94,6 +95,9 @@ class PlaceBook:
             number=self.book.rounds, line=self.lines + 1, at=at, verdict=verdict, measured=one
         )
         self.judged.setdefault(verdict.update, []).append(found)
+        if len(self.judged) > MAX_SHOWN:
+            kept = self.taken.keys() | self.open.keys()
+            del self.judged[next(name for name in self.judged if name not in kept)]
         self.open.pop(verdict.update, None)
         if verdict.decision == "accept" and verdict.update not in self.taken:
             self.open[verdict.update] = found
@@ -156,6 +160,7 @@ class Books:
 
         def beside(verdicts: Sequence[Verdict]) -> None:
             also(verdicts)
+            self._db.prune(place, self.place(place).book.rounds)
             number = self.place(place).book.rounds
             for update, summary in summaries.items():
                 self._db.keep_summary(place, number, update, codec.encode(summary))
@@ -227,6 +232,7 @@ def observed(one: Observation, raw: bytes) -> Observed:
         place=one.place,
         subject=one.subject,
         manifest=one.update,
+        verdict=one.verdict,
         raw=raw,
     )
 

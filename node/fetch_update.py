@@ -18,6 +18,7 @@ from trust.standing import ALLOWED
 
 RETRY_S = 60.0
 MIB = 1024 * 1024
+WAITING = 8  # times the largest update allowed: what may lie here to be judged
 
 
 async def bring(services: Services, update: Update) -> None:
@@ -28,12 +29,20 @@ async def bring(services: Services, update: Update) -> None:
         _refuse(services, update, "E0714", f"its publisher is {standing.state} here")
     elif update.size > services.config.trust.max_update_mib * MIB:
         _refuse(services, update, "E0715", f"{update.size} bytes")
+    elif services.library.get(update.manifest) is None and not _has_room(services, update):
+        _later(services, update, LocalError("E0801", "too much waits to be judged here"))
     elif services.library.get(update.manifest) is not None:
         _here(services, update, ours=False)
     elif services.library.base_of(update.model) is None:
         _later(services, update, LocalError("E0402", f"its base {update.model} is not here"))
     else:
         await _fetch(services, update)
+
+
+def _has_room(services: Services, update: Update) -> bool:
+    """Whether this fits beside what else was fetched to be judged: nobody fills the disk."""
+    waits = [one.size for one in services.trust.db.updates() if one.ours and one.state != "judged"]
+    return sum(waits) + update.size <= WAITING * services.config.trust.max_update_mib * MIB
 
 
 async def _fetch(services: Services, update: Update) -> None:

@@ -59,7 +59,8 @@ class Judgement:
             state="waiting",
             heard_at=time.time(),
         )
-        if self.db.update(new.place, new.manifest) is None:
+        judged = new.manifest in self.books.place(new.place).judged
+        if not judged and self.db.update(new.place, new.manifest) is None:
             if round_plan.may_wait(self.db.updates(new.place), new):
                 self.db.put(new)
             self.wake()

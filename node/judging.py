@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+import msgspec
 import trio
 
 from gossip.announce import open_announce
@@ -40,10 +41,20 @@ async def run(services: Services) -> None:
         news = trust.news
         times = [time.time() + LOOK_S]
         for place in sorted(trust.followed):
-            until = await _advance(services, place)
+            until = await _look_at(services, place)
             times += [until] if until is not None else []
         with trio.move_on_after(max(0.0, min(times) - time.time())):
             await news.wait()
+
+
+async def _look_at(services: Services, place: Place) -> float | None:
+    try:
+        return await _advance(services, place)
+    except P2pllmError as fault:  # such as a full disk: nothing was judged, so nothing is used
+        log.warning("updates of %s are not judged: %s", place, fault)
+        services.trust.blocked[place] = (fault.code, fault.message)
+        services.events.emit("judging", state="failed", place=str(place), code=fault.code)
+        return time.time() + RETRY_S
 
 
 async def _advance(services: Services, place: Place) -> float | None:
@@ -53,8 +64,12 @@ async def _advance(services: Services, place: Place) -> float | None:
     updates = trust.db.updates(place)
     if not _has_probes(services, place, updates):
         return None
+
+    def rank(update: Update) -> int:
+        return trust.opinions.order(update.peer, place)[0]
+
     while True:
-        step = round_plan.next_step(trust.db.updates(place), time.time())
+        step = round_plan.next_step(trust.db.updates(place), time.time(), rank)
         if isinstance(step, Wait):
             return step.until
         if isinstance(step, Fetch):
@@ -103,37 +118,53 @@ def _has_probes(services: Services, place: Place, updates: Sequence[Update]) -> 
 
 async def _round(services: Services, place: Place, step: Measure) -> None:
     trust, again_at = services.trust, time.time() + services.config.trust.review_s
+    batch = _still_here(services, step.batch)
     try:
-        job = await round_job(services, place, step.batch)
-        services.events.emit("judging", state="measuring", place=str(place), count=len(step.batch))
+        if not batch:
+            return
+        job = await round_job(services, place, batch)
+        services.events.emit("judging", state="measuring", place=str(place), count=len(batch))
         report = await services.learner.run(job, lambda _stage, **_fields: None)
         assert isinstance(report, RoundReport)
     except P2pllmError as fault:
         log.warning("a round of %s failed: %s", place, fault)
-        _failed(services, step.batch, fault)
+        _failed(services, batch, fault)
         return
-    now = _round_of(services, step.batch, report)
+    now = _round_of(services, batch, report)
+    if not now.batch:
+        return
     summaries: dict[str, UpdateSummary] = {
         update.manifest: found.summary
-        for update, found in zip(step.batch, report.found, strict=True)
+        for update, found in zip(batch, report.found, strict=True)
         if found.summary is not None
     }
-
+    judged = {one.update: one for one in now.batch}
     summaries[OWN] = report.own
     if report.last is not None:
         summaries[LAST] = report.last
 
     def beside(verdicts: Sequence[Verdict]) -> None:
-        for update, verdict in zip(step.batch, verdicts, strict=True):
-            decision = _decision(verdict, summaries.get(update.manifest))
-            trust.db.put(round_plan.after_round(update, decision, again_at))
+        decided = {verdict.update: verdict for verdict in verdicts}
+        for update in batch:
+            if update.manifest in judged:
+                decision = _decision(decided[update.manifest], summaries.get(update.manifest))
+                trust.db.put(round_plan.after_round(update, decision, again_at))
 
-    before = {one.peer: trust.opinions.state(one.peer, place) for one in step.batch}
+    before = {one.peer: trust.opinions.state(one.peer, place) for one in batch}
     verdicts = trust.books.judge(place, now, summaries, beside)
     for verdict in verdicts:
         _tell(services, place, verdict, before[verdict.peer])
     await serving_set.settle(services, place)
     await serving_set.clear_away(services, place)
+
+
+def _still_here(services: Services, batch: Sequence[Update]) -> list[Update]:
+    """The updates whose bytes are here; one that somebody removed is fetched again."""
+    here = [one for one in batch if services.library.get(one.manifest) is not None]
+    for one in batch:
+        if one not in here:
+            services.trust.db.put(msgspec.structs.replace(one, state="waiting", due_at=0.0))
+    return here
 
 
 def _decision(verdict: Verdict, summary: UpdateSummary | None) -> str:
@@ -155,16 +186,22 @@ def _round_of(services: Services, batch: Sequence[Update], report: RoundReport) 
     me = services.identity.node
     reference = Reference(own=report.own, last=report.last)
     own = features_of(report.own, reference)
-    measured = tuple(
-        Measured(
-            peer=update.peer,
-            update=update.manifest,
-            features=_features(found, reference, own),
-        )
-        for update, found in zip(batch, report.found, strict=True)
-    )
-    takes_part = any(update.peer == me for update in batch)
-    return Round(batch=measured, own=me if takes_part else None, reference=own.agreement)
+    measured: list[Measured] = []
+    for update, found in zip(batch, report.found, strict=True):
+        try:
+            features = _bounded(_features(found, reference, own))
+        except (ArithmeticError, msgspec.ValidationError) as bad:
+            # Numbers within their bounds whose product is not: no features, so no verdict.
+            services.trust.db.put(round_plan.refused(update, "E0609", f"no number: {bad}"))
+            continue
+        measured.append(Measured(peer=update.peer, update=update.manifest, features=features))
+    takes_part = any(one.peer == me for one in measured)
+    return Round(batch=tuple(measured), own=me if takes_part else None, reference=own.agreement)
+
+
+def _bounded(features: Features) -> Features:
+    """The features, within the bounds that the ledger reads them with."""
+    return msgspec.convert(msgspec.to_builtins(features), Features)
 
 
 def _features(found: Finding, reference: Reference, own: Features) -> Features:

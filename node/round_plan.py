@@ -4,7 +4,7 @@ A round is what came within a window, judged together. An update that is held is
 later round, on probes that have turned: more evidence about the same bytes, a few times at most.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -37,8 +37,10 @@ class Wait(msgspec.Struct, frozen=True):
     until: float | None
 
 
-def next_step(updates: Sequence[Update], now: float) -> Fetch | Measure | Wait:
-    """The next thing to do at a place.
+def next_step(
+    updates: Sequence[Update], now: float, rank: Callable[[Update], int] = lambda _update: 0
+) -> Fetch | Measure | Wait:
+    """The next thing to do at a place; whose rank is lowest is fetched first.
 
     A fetch comes before a round that is due, so that those who were announced together are judged
     together; a round does not wait for a fetch that is not due.
@@ -47,7 +49,7 @@ def next_step(updates: Sequence[Update], now: float) -> Fetch | Measure | Wait:
     ready = [one for one in updates if one.state in ("fetched", "held")]
     due = [one for one in waiting if one.due_at <= now]
     if due:
-        return Fetch(min(due, key=lambda one: (one.due_at, one.heard_at, one.manifest)))
+        return Fetch(min(due, key=lambda one: (rank(one), one.due_at, one.heard_at, one.manifest)))
     batch = _batch(ready, now)
     if batch:
         return Measure(batch)
@@ -76,7 +78,7 @@ def may_wait(updates: Sequence[Update], new: Update) -> bool:
 def fetched(update: Update, due_at: float, *, ours: bool) -> Update:
     """An update whose bytes are here; `ours`: for judging alone. Its window closes at `due_at`."""
     return msgspec.structs.replace(
-        update, state="fetched", due_at=due_at, reviews=0, code="", message="", ours=ours
+        update, state="fetched", due_at=due_at, tries=0, code="", message="", ours=ours
     )
 
 
@@ -88,6 +90,7 @@ def after_round(update: Update, decision: str, again_at: float) -> Update:
         update,
         state="held" if held else "judged",
         reviews=reviews,
+        tries=0,
         due_at=again_at if held else 0.0,
         code="",
         message="",
@@ -99,12 +102,12 @@ def after_failure(update: Update, code: str, message: str, again_at: float) -> U
 
     It is refused with the code after some tries: what was not judged is never a pass.
     """
-    tries = update.reviews + 1
+    tries = update.tries + 1
     over = tries >= MAX_TRIES
     return msgspec.structs.replace(
         update,
         state="refused" if over else update.state,
-        reviews=0 if over else tries,
+        tries=0 if over else tries,
         due_at=again_at,
         code=code,
         message=message[:500],

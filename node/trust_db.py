@@ -19,6 +19,8 @@ from p2pllm.names import Place, parse_place
 SCHEMA_VERSION = 1
 MAX_OF_OBSERVER = 500  # observations kept of one other node; ours are kept all
 MAX_OBSERVERS = 1000
+MAX_ROUNDS_SHOWN = 500  # of a place, whose numbers are kept; about 8 kB an update and round
+MAX_UPDATES = 5000  # of a place, of which it is known how far they came
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -29,13 +31,15 @@ CREATE TABLE IF NOT EXISTS summaries (
     PRIMARY KEY (place, round, manifest)) STRICT;
 CREATE TABLE IF NOT EXISTS observations (
     observer TEXT NOT NULL, seq INTEGER NOT NULL, place TEXT NOT NULL, subject TEXT NOT NULL,
-    manifest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (observer, seq)) STRICT;
+    manifest TEXT NOT NULL, verdict TEXT NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY (observer, seq)) STRICT;
 CREATE INDEX IF NOT EXISTS observations_of ON observations (subject, place);
 CREATE TABLE IF NOT EXISTS updates (
     place TEXT NOT NULL, manifest TEXT NOT NULL, peer TEXT NOT NULL, model TEXT NOT NULL,
     size INTEGER NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
-    reviews INTEGER NOT NULL, due_at REAL NOT NULL, heard_at REAL NOT NULL, ours INTEGER NOT NULL,
-    sketch BLOB NOT NULL, PRIMARY KEY (place, manifest)) STRICT;
+    reviews INTEGER NOT NULL, tries INTEGER NOT NULL, due_at REAL NOT NULL,
+    heard_at REAL NOT NULL, ours INTEGER NOT NULL, sketch BLOB NOT NULL,
+    PRIMARY KEY (place, manifest)) STRICT;
 CREATE TABLE IF NOT EXISTS notes (
     at REAL NOT NULL, place TEXT NOT NULL, subject TEXT NOT NULL, act TEXT NOT NULL,
     reason TEXT NOT NULL) STRICT;
@@ -55,6 +59,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""  # why it is refused or cannot be judged yet
     message: str = ""
     reviews: int = 0  # rounds that judged it
+    tries: int = 0  # fetches or jobs that failed, since one did not
     due_at: float = 0.0  # Unix seconds; it is not looked at before
     heard_at: float = 0.0
     ours: bool = False  # its bytes are here for judging alone, and go when it is refused
@@ -67,6 +72,26 @@ class Line(msgspec.Struct, frozen=True):
     number: int
     at: float
     raw: bytes
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """A signed observation and the fields it is looked up by."""
+
+    observer: NodeId
+    seq: int
+    place: Place
+    subject: NodeId
+    manifest: ContentId
+    verdict: str
+    raw: bytes
+
+
+class Word(msgspec.Struct, frozen=True):
+    """The latest verdict of one observer on one update."""
+
+    observer: NodeId
+    subject: NodeId
+    verdict: str
 
 
 class TrustDb:
@@ -111,14 +136,23 @@ class TrustDb:
             self._depth += 1
             try:
                 yield
-            except BaseException:
+            except BaseException as fault:
                 self._depth -= 1
                 if outer:
                     self._db.execute("ROLLBACK")
+                if isinstance(fault, sqlite3.DatabaseError):
+                    raise _fault(fault) from fault
                 raise
             self._depth -= 1
             if outer:
-                self._db.execute("COMMIT")
+                self._commit()
+
+    def _commit(self) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as fault:
+            self._db.execute("ROLLBACK")
+            raise _fault(fault) from fault
 
     def _do(self, query: str, *values: object) -> None:
         with self.together():
@@ -156,10 +190,10 @@ class TrustDb:
     def put(self, update: Update) -> None:
         """Record an update, replacing what was known of it."""
         self._do(
-            "INSERT OR REPLACE INTO updates VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO updates VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             *(str(update.place), update.manifest, update.peer, update.model, update.size),
-            *(update.state, update.code, update.message, update.reviews, update.due_at),
-            *(update.heard_at, update.ours, update.sketch),
+            *(update.state, update.code, update.message, update.reviews, update.tries),
+            *(update.due_at, update.heard_at, update.ours, update.sketch),
         )
 
     def update(self, place: Place, manifest: ContentId) -> Update | None:
@@ -183,11 +217,12 @@ class TrustDb:
         rows = self._read(query, observer)
         return (rows[0]["seq"], rows[0]["raw"]) if rows else (0, b"")
 
-    def observe(self, row: "Observed") -> None:
+    def observe(self, row: Observed) -> None:
         """Keep one signed observation that was checked."""
         self._do(
-            "INSERT OR REPLACE INTO observations VALUES (?,?,?,?,?,?)",
-            *(row.observer, row.seq, str(row.place), row.subject, row.manifest, row.raw),
+            "INSERT OR REPLACE INTO observations VALUES (?,?,?,?,?,?,?)",
+            *(row.observer, row.seq, str(row.place), row.subject, row.manifest),
+            *(row.verdict, row.raw),
         )
 
     def observation(self, observer: NodeId, seq: int) -> bytes | None:
@@ -212,6 +247,32 @@ class TrustDb:
             "SELECT raw FROM observations WHERE subject = ? OR manifest = ? ORDER BY observer, seq"
         )
         return [row["raw"] for row in self._read(query, subject, subject)]
+
+    def words(self, place: Place, but: NodeId) -> list[Word]:
+        """The latest verdict of every other observer on every update of a place."""
+        query = (
+            "SELECT observer, subject, verdict, max(seq) FROM observations WHERE place = ?"
+            " AND observer != ? GROUP BY observer, subject, manifest ORDER BY observer, subject"
+        )
+        rows = self._read(query, str(place), but)
+        return [
+            Word(NodeId(row["observer"]), NodeId(row["subject"]), row["verdict"]) for row in rows
+        ]
+
+    def drop_observer(self, observer: NodeId) -> None:
+        """Forget all that a node observed."""
+        self._do("DELETE FROM observations WHERE observer = ?", observer)
+
+    def prune(self, place: Place, rounds: int) -> None:
+        """Keep a bound on what can be had again: numbers of old rounds, updates long done with."""
+        query = "DELETE FROM summaries WHERE place = ? AND round <= ?"
+        self._do(query, str(place), rounds - MAX_ROUNDS_SHOWN)
+        self._do(
+            "DELETE FROM updates WHERE place = ? AND state IN ('judged', 'refused') AND ours = 0"
+            " AND manifest NOT IN (SELECT manifest FROM updates WHERE place = ?"
+            " ORDER BY heard_at DESC LIMIT ?)",
+            *(str(place), str(place), MAX_UPDATES),
+        )
 
     def trim(self, observer: NodeId) -> None:
         """Keep the latest observations of another node."""
@@ -240,15 +301,10 @@ class TrustDb:
         self._do("INSERT OR REPLACE INTO facts VALUES (?,?)", name, value)
 
 
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """A signed observation and the fields it is looked up by."""
-
-    observer: NodeId
-    seq: int
-    place: Place
-    subject: NodeId
-    manifest: ContentId
-    raw: bytes
+def _fault(bad: sqlite3.DatabaseError) -> LocalError:
+    if getattr(bad, "sqlite_errorname", "") == "SQLITE_FULL":
+        return LocalError("E0802", f"trust.db cannot grow: {bad}", fix=["free some space"])
+    return LocalError("E0306", f"trust.db cannot be used: {bad}", fix=["restore it from a backup"])
 
 
 def _update(row: sqlite3.Row) -> Update:
@@ -262,6 +318,7 @@ def _update(row: sqlite3.Row) -> Update:
         code=row["code"],
         message=row["message"],
         reviews=row["reviews"],
+        tries=row["tries"],
         due_at=row["due_at"],
         heard_at=row["heard_at"],
         ours=bool(row["ours"]),

@@ -5,23 +5,17 @@ say moves a score within the caps of `trust.witness` and no state; one that says
 one number has signed the proof that bans it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
 
 import msgspec
 
 from node.books import Books, observed
-from node.trust_db import MAX_OBSERVERS, TrustDb
+from node.trust_db import MAX_OBSERVERS, TrustDb, Word
 from p2pllm.errors import PeerError
-from p2pllm.ids import ContentId, NodeId, content_id
+from p2pllm.ids import NodeId, content_id
 from p2pllm.names import Place
-from trust.evidence import (
-    FIRST,
-    Observation,
-    check_chain,
-    equivocates,
-    latest,
-    open_observation,
-)
+from trust.evidence import FIRST, check_chain, equivocates, open_observation
 from trust.ledger import Proof
 from trust.standing import ALLOWED, Standing
 from trust.witness import Report, witness_weights, witnessed
@@ -64,7 +58,7 @@ class Witnesses:
                 self._contradicted(peer, tip, records[0])
                 return 0
             records = records[1:] if records[0] == tip else records
-        if seq == 0 and len(self._db.observers()) >= MAX_OBSERVERS:
+        if seq == 0 and not self._has_room():
             return 0
         chain = check_chain(records, content_id(tip) if seq else FIRST)
         if any(one.by != peer for one in chain):
@@ -75,6 +69,18 @@ class Witnesses:
             self._db.trim(peer)
         self._version += bool(chain)
         return len(chain)
+
+    def _has_room(self) -> bool:
+        """Room for one more node: one whose word counts nowhere makes way."""
+        observers = self._db.observers()
+        if len(observers) < MAX_OBSERVERS:
+            return True
+        for observer in observers:
+            standings = self._books.standings(observer).values()
+            if observer != self._me and not any(map(_word, standings)):
+                self._db.drop_observer(observer)
+                return True
+        return False
 
     def _contradicted(self, peer: NodeId, one: bytes, other: bytes) -> None:
         if equivocates(one, other) != peer:
@@ -100,30 +106,21 @@ class Witnesses:
         return kept[1]
 
     def _listen(self, place: Place) -> Voices:
-        said = [one for one in self._all() if one.place == place and one.by != self._me]
-        reports = reports_of(said)
+        reports = reports_of(self._db.words(place, self._me))
         peers = self._books.place(place).book.peers
         direct = {peer: _word(standing) for peer, standing in peers.items()}
         weights = witness_weights(direct, [one for many in reports.values() for one in many])
         return Voices(reports, weights)
 
-    def _all(self) -> list[Observation]:
-        found = []
-        for observer in self._db.observers():
-            if observer != self._me:
-                found += [open_observation(raw) for raw in self._db.after(observer, 0, 1000)]
-        return found
 
-
-def reports_of(observations: Sequence[Observation]) -> dict[NodeId, tuple[Report, ...]]:
+def reports_of(words: Iterable[Word]) -> dict[NodeId, tuple[Report, ...]]:
     """Each observer's opinion of each subject: the mean of its latest verdicts on its updates."""
-    verdicts: dict[tuple[NodeId, NodeId], dict[ContentId, float]] = {}
-    for one in latest(observations):
-        verdicts.setdefault((one.by, one.subject), {})[one.update] = VALUES[one.verdict]
+    values: dict[tuple[NodeId, NodeId], list[float]] = {}
+    for one in words:
+        values.setdefault((one.observer, one.subject), []).append(VALUES[one.verdict])
     reports: dict[NodeId, list[Report]] = {}
-    for (by, subject), values in sorted(verdicts.items()):
-        score = sum(values.values()) / len(values)
-        reports.setdefault(subject, []).append(Report(by, subject, score))
+    for (by, subject), found in sorted(values.items()):
+        reports.setdefault(subject, []).append(Report(by, subject, fsum(found) / len(found)))
     return {subject: tuple(many) for subject, many in reports.items()}
 
 

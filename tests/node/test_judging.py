@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
+from p2pllm.errors import P2pllmError
 from p2pllm.jobs import TuneJob
 from p2pllm.learn.tune import tune
 from tests.node.daemons import Daemon, homes, running, until
@@ -24,7 +25,8 @@ SLOW_S = 240.0  # a round is two processes that load torch, on a machine that ma
 WEIGHTS = "adapter_model.safetensors"
 QUICK = {
     "P2PLLM_TRUST__SETTLE_S": "1",
-    "P2PLLM_TRUST__REVIEW_S": "1",
+    "P2PLLM_TRUST__REVIEW_S": "3600",
+    "P2PLLM_TRUST__WITNESS_S": "1",
     "P2PLLM_TRUST__PROBE_TOKENS": "600",
     "P2PLLM_TRUST__OWN_STEPS": "20",
 }
@@ -112,8 +114,11 @@ class Swarm:
 def swarm() -> Iterator[Swarm]:
     with homes() as folder:
         made = Swarm(folder)
-        with running(made.a, made.b, made.c):
+        try:
             yield made
+        finally:
+            with running(made.a, made.b, made.c):  # one of them may be another one by now
+                pass
 
 
 def _served(daemon: Daemon) -> set[str]:
@@ -160,3 +165,46 @@ def test_an_honest_update_is_served_and_a_flipped_one_by_nobody(swarm: Swarm) ->
         assert bad not in _served(daemon)
     until(lambda: swarm.c.node in _holders(swarm.b, good), "who accepted offers as well")
     assert _holders(swarm.a, bad) == [swarm.b.node]
+    word = until(lambda: _words(swarm.c, bad), "what the other judge observed")
+    assert {(one["by"], one["signature_ok"]) for one in word} == {(swarm.a.node, True)}
+
+
+def _words(daemon: Daemon, subject: str) -> list[dict[str, Any]]:
+    return list(daemon.client.get("trust/explain", subject=subject)["reports"])
+
+
+def _remembered(daemon: Daemon) -> dict[str, Any]:
+    """All that follows from the ledger of a place."""
+    trust = daemon.client.get("trust", place=PLACE)
+    heads = daemon.client.get("heads", place=PLACE)["heads"]
+    return {"peers": trust["peers"], "updates": trust["places"][0]["updates"], "heads": heads}
+
+
+def test_a_daemon_killed_with_kill_9_has_the_same_book_and_head_again(swarm: Swarm) -> None:
+    before = _remembered(swarm.c)
+    assert before["heads"]
+    swarm.c.kill()
+    swarm.c = Daemon(swarm.c.home, "--bootstrap", swarm.a.address, "--follow", PLACE, **QUICK)
+    swarm.c.wait(lambda s: s["swarm"]["dht_peers"] >= 2, "back in the DHT")
+    assert _remembered(swarm.c) == before
+
+
+def test_what_the_operator_shuts_out_is_taken_back_and_pulled_only_on_demand(swarm: Swarm) -> None:
+    publisher = swarm.a.node
+    [good] = _served(swarm.c)
+    act = {"subject": publisher, "reason": "a test"}
+    [card] = swarm.c.client.post("quarantine", act)["peers"]
+    assert (card["state"], card["strikes"]) == ("quarantined", 1)
+    assert _served(swarm.c) == set()
+    assert [p["peer_id"] for p in swarm.c.client.get("quarantine")["peers"]] == [publisher]
+    until(lambda: _holders(swarm.b, good) == [publisher], "who dropped it offers it no more")
+    asked = {"kind": "pull", "ref": f"{PLACE}/honest"}
+    with pytest.raises(P2pllmError) as refused:
+        swarm.c.job(**asked)
+    assert refused.value.code == "E0714"
+    assert swarm.c.job(**asked, even_quarantined=True)["manifest"] == good
+    acts = swarm.c.client.get("trust/explain", subject=publisher)["operator"]
+    assert [one["act"] for one in acts] == ["quarantine", "pull"]
+    [card] = swarm.c.client.delete("quarantine", act)["peers"]
+    assert (card["state"], card["strikes"]) == ("probation", 1)
+    assert swarm.a.client.get("trust", place=PLACE)["peers"]
