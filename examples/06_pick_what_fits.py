@@ -14,9 +14,7 @@ FRIEND, STRANGER = keys.generate().node, keys.generate().node
 SHAPES = {"tiny": (30, 12, 384), "small": (135, 30, 576), "middle": (360, 32, 960)}
 
 
-def candidate(
-    name: str, place: str, score: float, by: str, licence: str = "apache-2.0"
-) -> Candidate:
+def candidate(name: str, place: str, score: float, by: str) -> Candidate:
     """A model somebody advertises, with what its signer says it is worth."""
     millions, layers, hidden = SHAPES[name.split("-")[0]]
     where = parse_place(place)
@@ -58,9 +56,8 @@ def main() -> None:
             continue
         best = advice.picks[0]
         worth.append(best.worth.value)
-        print(
-            f"{megabytes} MB    {best.candidate.ref}, {best.memory.total / 1e6:.0f} MB: {best.worth.reason}"
-        )
+        size = f"{best.memory.total / 1e6:.0f} MB"
+        print(f"{megabytes} MB    {best.candidate.ref}, {size}: {best.worth.reason}")
         assert "boast" not in best.candidate.ref
     assert len(worth) == 3
     assert worth == sorted(worth)
