@@ -14,6 +14,7 @@ from gossip import bulk
 from gossip.endpoint import Endpoint
 from gossip.framing import read_frame, write_frame
 from gossip.messages import EXCHANGE_PROTOCOL, MAX_REQUEST_BYTES, Give, Want
+from gossip.standing import Allowances
 from p2pllm import codec
 from p2pllm.errors import PeerError, Unavailable
 from p2pllm.ids import ContentId, NodeId
@@ -23,6 +24,7 @@ from p2pllm.store import Store
 MayServe = Callable[[ContentId, NodeId], bool]
 
 UPLOADS = 16  # at once; each holds a worker thread while its bytes leave
+RATE, BURST = 200.0, 2000.0  # wants of one peer: for ever, and at once; most are of many chunks
 QUEUE_S = 5.0  # how long a want waits for its turn before the answer is "busy"
 IDLE_S = 300.0  # a stream without a want is closed after this
 
@@ -40,6 +42,7 @@ class _Uploads:
         self._may_serve = may_serve
         self._turns = trio.CapacityLimiter(UPLOADS)
         self._threads = trio.CapacityLimiter(UPLOADS)
+        self._allowances = Allowances(RATE, BURST)
 
     async def answer(self, peer: NodeId, stream: trio.SocketStream) -> None:
         """Answer one stream's wants until the peer closes it, breaks a rule or goes quiet."""
@@ -47,6 +50,8 @@ class _Uploads:
             with trio.fail_after(IDLE_S):
                 raw = await read_frame(stream, MAX_REQUEST_BYTES)
             want = codec.decode(raw, Want, MAX_REQUEST_BYTES)
+            # Who asks too much waits, on all its streams; it holds no turn meanwhile.
+            await trio.sleep(self._allowances.spend(peer, 1, trio.current_time()))
             with trio.move_on_after(QUEUE_S) as waiting:
                 await self._turns.acquire()
             if waiting.cancelled_caught:

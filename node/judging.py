@@ -147,7 +147,9 @@ async def _round(services: Services, place: Place, step: Measure) -> None:
         decided = {verdict.update: verdict for verdict in verdicts}
         for update in batch:
             if update.manifest in judged:
-                decision = _decision(decided[update.manifest], summaries.get(update.manifest))
+                decision = _decision(
+                    decided[update.manifest], summaries.get(update.manifest), report.own
+                )
                 trust.db.put(round_plan.after_round(update, decision, again_at))
 
     before = {one.peer: trust.opinions.state(one.peer, place) for one in batch}
@@ -167,11 +169,11 @@ def _still_here(services: Services, batch: Sequence[Update]) -> list[Update]:
     return here
 
 
-def _decision(verdict: Verdict, summary: UpdateSummary | None) -> str:
+def _decision(verdict: Verdict, summary: UpdateSummary | None, own: UpdateSummary) -> str:
     """What becomes of an update: one that is judged well and would do harm is looked at again."""
     if verdict.decision != "accept":
         return verdict.decision
-    return "hold" if summary is None or effects.unfit(verdict, summary) else "accept"
+    return "hold" if summary is None or effects.unfit(verdict, summary, own) else "accept"
 
 
 def _failed(services: Services, batch: Sequence[Update], fault: P2pllmError) -> None:

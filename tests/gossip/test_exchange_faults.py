@@ -344,3 +344,21 @@ async def _expect_refusal(answer: Answer, code: str) -> None:
         assert f"[{code}]" in failed.value.why[0]
         with closing(us.store.begin(file.blake3, SIZE, peer.store.read(file.chunks, 1000))) as left:
             assert left.size == SIZE
+
+
+def test_a_peer_that_asks_too_much_waits_on_all_its_streams(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gossip.exchange, "RATE", 4.0)
+    monkeypatch.setattr(gossip.exchange, "BURST", 3.0)
+
+    async def check() -> None:
+        async with open_nodes(2) as (us, them):
+            file = put(them.store, DATA)
+            await serve(them.endpoint, them.store, everyone)
+            began = trio.current_time()
+            for _ in range(5):
+                await fetch_bytes(us.endpoint, file.chunks, CHUNK_BYTES, [them.id])
+            assert trio.current_time() - began >= 2 / 4.0 - 0.05
+
+    trio.run(check)
