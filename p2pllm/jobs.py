@@ -25,6 +25,7 @@ from p2pllm.job_fields import (
 from p2pllm.job_fields import Laid as Laid
 from p2pllm.job_fields import Probe as Probe
 from p2pllm.job_fields import Secret as Secret
+from p2pllm.jobs_blocks import BlockJob, BlockReport
 from p2pllm.jobs_device import CalibrateJob, CalibrateReport
 from p2pllm.jobs_files import FilesJob, FilesReport
 from p2pllm.jobs_learn import ContinualJob, ContinualReport
@@ -138,6 +139,7 @@ Job = (
     | DistillJob
     | ContinualJob
     | FilesJob
+    | BlockJob
 )
 
 
@@ -234,6 +236,7 @@ Report = (
     | DistillReport
     | ContinualReport
     | FilesReport
+    | BlockReport
 )
 
 

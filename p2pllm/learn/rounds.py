@@ -24,6 +24,7 @@ from p2pllm.learn.algebra import Parts, Update, aggregate, restrict
 from p2pllm.learn.delta import Delta, Factors, stack
 from p2pllm.learn.graft import grafted
 
+SPREAD = 3.0  # of the fresh half of an adapter, in units of 1 / sqrt(columns): rounds are short
 CLIP = 1.0  # norm of the gradient at most
 
 Say = Callable[[Progress], None]
@@ -157,7 +158,7 @@ def _fresh(client: Client, source: torch.Generator) -> Mapping[str, Factors]:
     made = {}
     for name in sorted(client.parts):
         rows, columns = client.network.get_submodule(name).weight.shape
-        a = torch.randn(client.rank, columns, generator=source) / columns**0.5
+        a = SPREAD * torch.randn(client.rank, columns, generator=source) / columns**0.5
         b = torch.zeros(rows, client.rank)
         made[name] = Factors(b.requires_grad_(True), a.requires_grad_(True))
     return made

@@ -1,0 +1,58 @@
+"""The job that cuts a block out of a base and mends it: docs/specs/blocks.md."""
+
+from typing import Annotated
+
+import msgspec
+
+from p2pllm.job_fields import Bytes, Directory, ModelId, Paths, Share, Threads, Tokens
+
+Kept = Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
+class BlockJob(msgspec.Struct, frozen=True, kw_only=True, tag="block", tag_field="job"):
+    """Cut a smaller model out of a base, by what some text needs, and bring it near its parent."""
+
+    base_dir: Directory  # the parent
+    parent: ModelId = ""  # its model id; "" hashes it
+    data: Paths  # what the parts are scored on and the block learns from
+    out_dir: Directory  # absent or empty; complete when the job answers
+    eval_data: Annotated[tuple[Directory, ...], msgspec.Meta(max_length=256)] = ()
+    ffn: Kept = 0.5  # share of the feed-forward channels of each layer
+    heads: Kept = 1.0  # of the groups of heads
+    depth: Kept = 1.0  # of the layers
+    steps: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 60  # of recovery; 0: none
+    batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 2
+    seq: Annotated[int, msgspec.Meta(ge=8, le=131072)] = 256  # tokens
+    lr: Annotated[float, msgspec.Meta(gt=0, le=1)] = 3e-4
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    held_out: Share = 0.1
+    eval_tokens: Tokens = 4096
+    score_tokens: Tokens = 4096
+    refit_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 8192  # 0: leave it as it is cut
+    threads: Threads = 1
+    max_memory_bytes: Bytes = 0  # 0: what the machine has free
+
+
+class BlockReport(msgspec.Struct, frozen=True, kw_only=True, tag="block", tag_field="job"):
+    """A block that stands in `out_dir`, measured beside its parent on the same held-out tokens."""
+
+    layers: int
+    channels: int  # of each layer
+    groups: int
+    params: int
+    parent_params: int
+    size_bytes: int
+    parent_loss: float  # nats per token
+    cut_loss: float  # as it was cut
+    refit_loss: float  # with its output matrices refitted
+    loss: float  # after recovery
+    bits_per_byte: float
+    tokens: int
+    documents: int
+    text: str  # id of the scored documents
+    steps: int
+    train_tokens: int
+    seconds: float
+    dtype: str
+    memory_estimate: int  # bytes, made before anything was loaded
+    peak_rss: int

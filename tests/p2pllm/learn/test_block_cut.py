@@ -1,0 +1,96 @@
+"""The block job: what it leaves, what it refuses, and that a killed one starts cleanly."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from p2pllm import base_files, blocks
+from p2pllm.errors import LocalError
+from p2pllm.jobs import Progress
+from p2pllm.jobs_blocks import BlockJob
+from p2pllm.learn.block_cut import cut_block
+from p2pllm.learn.check import hash_base
+
+
+def job(base_dir: Path, text: Path, out_dir: Path, **changes: Any) -> BlockJob:
+    settings: dict[str, Any] = {
+        "ffn": 0.5,
+        "depth": 0.5,
+        "steps": 4,
+        "batch": 2,
+        "seq": 32,
+        "score_tokens": 512,
+        "refit_tokens": 512,
+        "eval_tokens": 256,
+    }
+    return BlockJob(
+        base_dir=str(base_dir), data=(str(text),), out_dir=str(out_dir), **settings | changes
+    )
+
+
+def test_a_block_stands_complete_with_its_lineage(
+    base_dir: Path, text: Path, tmp_path: Path
+) -> None:
+    said: list[Progress] = []
+    report = cut_block(job(base_dir, text, tmp_path / "block"), said.append)
+    cut = blocks.read(tmp_path / "block")
+    assert cut is not None
+    assert cut.parent == hash_base(base_dir)
+    assert base_files.inspect(tmp_path / "block") == "LlamaForCausalLM"
+    assert (report.layers, report.channels, report.groups) == (1, 32, 2)
+    assert report.params < report.parent_params
+    assert report.loss > 0
+    stages = {event.stage for event in said}
+    assert {"score", "refit", "train", "measure"} <= stages
+    assert all(event.eta_s is not None for event in said if event.stage == "train")
+    assert [path.name for path in tmp_path.iterdir()] == ["block"]
+
+
+def test_the_same_job_makes_the_same_bytes(base_dir: Path, text: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        cut_block(job(base_dir, text, tmp_path / name), lambda event: None)
+    for path in (tmp_path / "one").iterdir():
+        assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_killed_job_starts_again_over_what_it_left(
+    base_dir: Path, text: Path, tmp_path: Path
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def die(event: Progress) -> None:
+        if event.stage == "train":
+            raise KilledError
+
+    wanted = job(base_dir, text, tmp_path / "block")
+    with pytest.raises(KilledError):
+        cut_block(wanted, die)
+    assert not (tmp_path / "block").exists()
+    for name in ("block.raw.tmp", "block.tmp"):  # as a kill in the middle of writing leaves them
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("half")
+    cut_block(wanted, lambda event: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["block"]
+
+
+def test_it_refuses_before_it_starts(base_dir: Path, text: Path, tmp_path: Path) -> None:
+    said: list[Progress] = []
+    with pytest.raises(LocalError, match="E0708"):
+        cut_block(job(base_dir, text, tmp_path / "b", max_memory_bytes=1024), said.append)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(LocalError, match="E0204"):
+        cut_block(job(base_dir, text, tmp_path / "full"), said.append)
+    assert said == []
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(msgspec.to_builtins(job(base_dir, text, tmp_path, ffn=1.5)), BlockJob)
+
+
+def test_nothing_has_to_be_mended(base_dir: Path, text: Path, tmp_path: Path) -> None:
+    report = cut_block(
+        job(base_dir, text, tmp_path / "b", steps=0, refit_tokens=0), lambda event: None
+    )
+    assert report.loss == report.refit_loss == report.cut_loss
