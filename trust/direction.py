@@ -15,6 +15,7 @@ from statistics import median
 GUILTY = log(20)  # the stake at which a peer counts as harmful
 WATCHED = log(3)  # the stake at which its updates lose their weight
 BET = 0.95  # of the stake at full disagreement; 1 would lose all on one round
+RELIEF = 0.4  # of a stake, lost by one good round: every other round good must not pay
 DEVIATIONS = 2.5  # below the middle of trusted peers: 1 in 160 of a normal distribution
 AGREEMENT_SCALE = 6.0  # a cosine of shifts is small: noise of the probe is in it
 UNKNOWN = 0.2  # allowance, after scaling, where honest peers are not known yet; never less
@@ -49,4 +50,4 @@ def bet(stake: float, outcome: float) -> float:
 
     outcome  0 where an honest peer may be at worst; above it the bet is lost, below it won
     """
-    return max(0.0, stake + log(1 - max(-BET, min(BET, outcome))))
+    return max(0.0, stake + log(1 - max(-BET, min(RELIEF, outcome))))

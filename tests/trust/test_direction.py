@@ -35,6 +35,10 @@ def test_a_good_past_buys_nothing() -> None:
     assert rounds_until_guilty([1.0] * 1000 + [-1.0] * 20) == 1005
 
 
+def test_every_other_round_good_does_not_pay() -> None:
+    assert 0 < rounds_until_guilty([-1.0, 1.0] * 50) <= 40
+
+
 def test_a_peer_at_the_limit_is_blamed_seldom_and_one_with_a_margin_never() -> None:
     rng = random.Random(5)
     at_limit = sum(
