@@ -169,8 +169,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args(argv)
     if given.short:
-        given.base_steps, given.steps, given.orders = 60, 8, 1
-        given.pool, given.held_tokens = 48, 512
+        given.base_steps, given.steps, given.orders = 40, 5, 1
+        given.pool, given.held_tokens = 24, 512
     return given
 
 

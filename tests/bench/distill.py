@@ -114,7 +114,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args(argv)
     if given.short:
-        given.base_steps, given.steps, given.seeds, given.held_tokens = 120, 40, 1, 1024
+        given.base_steps, given.steps, given.seeds, given.held_tokens = 40, 16, 1, 512
     return given
 
 

@@ -1,0 +1,1 @@
+"""Tests of the benches of distillation and continual learning."""
