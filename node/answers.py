@@ -11,6 +11,7 @@ import trio
 
 from gossip import index
 from node import __version__
+from node.block_flows import block
 from node.contribute import push
 from node.file_flows import export, merge, quantise
 from node.find import search
@@ -19,6 +20,7 @@ from node.learn_flows import evaluate, import_base, tune
 from node.library import Held
 from node.obtain import pull
 from node.requests import (
+    BlockRequest,
     CollectRequest,
     DistillRequest,
     EvalRequest,
@@ -50,6 +52,7 @@ _FLOWS: dict[type, tuple[str, Callable[..., Awaitable[Document]]]] = {
     MergeRequest: ("merge", merge),
     QuantiseRequest: ("quantise", quantise),
     ExportRequest: ("export", export),
+    BlockRequest: ("block", block),
     EvalRequest: ("eval", evaluate),
     PushRequest: ("push", push),
     PullRequest: ("pull", pull),

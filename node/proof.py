@@ -7,13 +7,15 @@ import trio
 from node.jobs import Report
 from node.library import Held
 from node.services import Services
-from p2pllm import adapter, base_files
+from p2pllm import adapter, base_files, blocks
 from p2pllm.jobs import CheckJob, CheckReport
 
 
 async def prove_base(folder: Path) -> None:
-    """Known files only, JSON without code, headers that hold; raises E0606, E0608 or E0711."""
+    """Known files only, JSON without code, headers that hold; a cut that is of it;
+    raises E0603, E0606, E0608 or E0711."""
     await trio.to_thread.run_sync(base_files.inspect, folder)
+    await trio.to_thread.run_sync(blocks.read, folder)
 
 
 async def prove(

@@ -125,6 +125,24 @@ class LearnRequest(Request, frozen=True, kw_only=True, tag="learn", tag_field="k
     licence: Text = ""
 
 
+class BlockRequest(Request, frozen=True, kw_only=True, tag="block", tag_field="kind"):
+    """Cut a smaller model out of a base."""
+
+    ref: Text
+    data: list[Text]
+    eval_data: list[Text] = []
+    name: Text = ""
+    ffn: float | None = None
+    heads: float | None = None
+    depth: float | None = None
+    steps: int | None = None
+    batch: int | None = None
+    seq: int | None = None
+    lr: float | None = None
+    seed: int | None = None
+    threads: int | None = None
+
+
 class EvalRequest(Request, frozen=True, kw_only=True, tag="eval", tag_field="kind"):
     """Measure a model on text of ours."""
 
@@ -166,6 +184,7 @@ JobRequest = (
     | MergeRequest
     | QuantiseRequest
     | ExportRequest
+    | BlockRequest
     | EvalRequest
     | PushRequest
     | PullRequest

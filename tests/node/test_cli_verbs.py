@@ -124,6 +124,7 @@ def test_every_verb_that_only_asks_is_in_the_table() -> None:
         "merge",
         "quantise",
         "export",
+        "block",
         "eval",
         "pull",
         "up",

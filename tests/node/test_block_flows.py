@@ -1,0 +1,74 @@
+"""Cutting a block of what a node holds: a base with its parent named; the verb that asks for it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from node import block_flows
+from node.proof import prove_base
+from node.requests import BlockRequest
+from p2pllm import blocks, jobs
+from p2pllm.errors import LocalError, PeerError
+from p2pllm.learn.block_cut import cut_block
+from tests.node.double import Double
+from tests.node.test_cli_verbs import BASE, Ask, ask, daemon, home
+from tests.node.test_file_flows import do, node
+from tests.p2pllm.learn import tiny
+
+__all__ = ["ask", "daemon", "home", "node"]  # fixtures
+
+
+class InThisProcess:
+    """Does block jobs here, each through its line of JSON, as the child gets it."""
+
+    async def run(self, job: jobs.Job, _report: object) -> Any:
+        given: Any = jobs.decode_job(jobs.encode_job(job))
+        return cut_block(given, lambda _event: None)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_a_block_is_a_base_that_names_its_parent(node: Any, tmp_path: Path) -> None:
+    text = tiny.write_jsonl(tmp_path / "t.jsonl", tiny.sentences(40, seed=3))
+    node.learner = InThisProcess()
+    base = node.library.models()[0]
+    asked = BlockRequest(ref="tiny", data=[str(text)], ffn=0.5, depth=0.5, steps=2, seq=32)
+    found = do(block_flows.block, node, asked)
+    manifest = node.models.manifest(found["manifest"])
+    assert (manifest.kind, manifest.name, found["parent"]) == ("base", "tiny-block", base.ref)
+    assert manifest.parents == (base.manifest,)
+    assert manifest.params == found["params"] < found["parent_params"]
+    assert manifest.report is not None
+    assert manifest.report.loss == found["loss"]
+    cut = blocks.read(Path(found["path"]))
+    assert cut is not None
+    assert cut.parent == base.model
+    assert (cut.channels, len(cut.layers)) == (found["channels"], found["layers"])
+    assert not list((node.config.home / "work").iterdir())
+    with pytest.raises(LocalError, match="E0204"):
+        do(block_flows.block, node, BlockRequest(ref="tiny", data=[str(text)], ffn=2.0))
+
+
+def test_a_base_with_another_models_cut_is_refused(node: Any, tmp_path: Path) -> None:
+    base = Path(node.library.models()[0].folder)
+    shutil.copytree(base, tmp_path / "copy")
+    trio.run(prove_base, tmp_path / "copy")
+    frame = blocks.frame_in(base)
+    lie = blocks.make("ab" * 32, frame, {0: (range(8), [0])})
+    (tmp_path / "copy" / blocks.CUT_FILE).write_bytes(blocks.encode(lie))
+    with pytest.raises(PeerError, match="E0711"):
+        trio.run(prove_base, tmp_path / "copy")
+
+
+def test_the_verb_sends_what_was_said(
+    daemon: Double, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("x")
+    argv = ["block", "cut", BASE, "--data", "a.txt", "--ffn", "0.5", "--depth", "0.8"]
+    assert ask(*argv, "--steps", "0")[0] == 0
+    wanted = {"kind": "block", "ref": BASE, "data": [str(tmp_path / "a.txt")], "ffn": 0.5}
+    assert daemon.bodies("POST", "jobs") == [wanted | {"depth": 0.8, "steps": 0}]
+    assert ask("block", "cut", BASE, "--data", "a.txt", "--ffn", "1.5")[0] != 0
