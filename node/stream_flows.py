@@ -23,6 +23,7 @@ from node.services import Services
 from p2pllm import durable, learner
 from p2pllm.errors import LocalError
 from p2pllm.ids import ContentId
+from p2pllm.job_fields import Laid
 from p2pllm.jobs import checked
 from p2pllm.jobs_learn import ContinualJob, ContinualReport
 from p2pllm.learner import State, Step
@@ -303,19 +304,20 @@ def _job(services: Services, learning: Learning, folder: Path) -> ContinualJob:
             state_dir=str(folder),
             data=tuple(request.data),
             begin_dir=begin.folder if begin else None,
-            accepted=_accepted(services, learning.place, base),
+            accepted=_accepted(services, learning, base),
             max_memory_bytes=services.memory_bytes,
             **{"threads": services.config.learn.threads, **chosen},
         )
     )
 
 
-def _accepted(services: Services, place: Place, base: Held) -> tuple[Any, ...]:
-    """What the place serves on this base, as far as it is here."""
+def _accepted(services: Services, learning: Learning, base: Held) -> tuple[Laid, ...]:
+    """What the place serves on this base and did not learn here, as far as it is here."""
     found = []
-    for one in served(services, place):
+    for one in served(services, learning.place):
         held = services.library.get(one.manifest)
-        if held is not None and held.model == base.model:
+        own = one.manifest == learning.begin or (held is not None and held.name == learning.name)
+        if held is not None and held.model == base.model and not own:
             found.append(one)
     return laid(services, found)
 

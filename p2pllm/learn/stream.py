@@ -5,6 +5,7 @@ Killed at any moment it is as if the step had not begun, but for a checkpoint of
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,12 +18,14 @@ from p2pllm import adapter, adapter_config, corpus, durable, learner, weights
 from p2pllm.adapter_config import Config
 from p2pllm.ids import ContentId, content_id
 from p2pllm.jobs import Progress, TuneJob
-from p2pllm.jobs_learn import MAX_GROUPS, ContinualJob, ContinualReport, Meter
+from p2pllm.jobs_learn import ContinualJob, ContinualReport
 from p2pllm.learn import (
+    anchors,
     checkpoint,
     continual,
     delta,
     distill,
+    generator,
     measure,
     memory,
     model,
@@ -34,7 +37,7 @@ from p2pllm.learn.checkpoint import State as Saved
 from p2pllm.learn.continual import Continual, Pool, Settings
 from p2pllm.learn.logits import Asked, LogitCache
 from p2pllm.learn.measure import Passages
-from p2pllm.learner import ID_BYTES, Group, State, Step
+from p2pllm.learner import ID_BYTES, State, Step
 from p2pllm.privacy import Gate, Remembered
 
 MOST_DIRECTIONS = 256  # of the parent, a module
@@ -76,7 +79,7 @@ def step(job: ContinualJob, say: Say) -> ContinualReport:
     if tokens < max(job.min_tokens, job.seq + 1):
         return _nothing(state, tokens, time.monotonic() - started)
     dtype, config = model.compute_dtype(), model.load_config(base_dir)
-    estimate = tune.require_memory(_as_tuning(job), dtype)
+    estimate = _require_memory(job, dtype)
     context = int(getattr(config, "max_position_embeddings", measure.WINDOW))
     desk = Desk(job, state, news, tokenizer, context, dtype, estimate)
     rows = training.blocks(tokenizer, news.train, tune.end_token(config), _as_tuning(job))
@@ -143,6 +146,17 @@ def _as_tuning(job: ContinualJob) -> TuneJob:
     return TuneJob(out_dir=job.state_dir, **given)  # type: ignore[arg-type]
 
 
+def _require_memory(job: ContinualJob, dtype: torch.dtype) -> int:
+    """What a step will take: its training, and the keys and values of rows that are drawn."""
+    base_dir = Path(job.base_dir)
+    shape = model.shape_of(base_dir, model.load_config(base_dir))
+    tokens = generator.AT_ONCE * (continual.OPENING + job.seq)
+    drawing = tokens * shape.layers * 2 * shape.hidden * dtype.itemsize
+    needed = tune.require_memory(_as_tuning(job), dtype) + drawing
+    memory.require(needed, job.max_memory_bytes, "a step of learning")
+    return needed
+
+
 def _begin(desk: Desk, config: object) -> PeftModel:
     """The base with the head's adapter on it, ready to be trained."""
     job, base_dir = desk.job, Path(desk.job.base_dir)
@@ -172,7 +186,10 @@ def _take(desk: Desk, tuned: PeftModel, rows: torch.Tensor, say: Say) -> Continu
     after = measure.score(tuned, fresh, "measure", say).nats_per_token
     say(Progress(stage="make-up", message="making up text to remember this by"))
     pool, refused = _renew(desk, tuned, rows, Gate(trained))
-    meters, groups = _meters(desk, tuned, number, say)
+    groups = anchors.with_new(desk.state.groups, number, desk.news.held)
+    meters, groups = anchors.measure_all(
+        tuned, groups, desk.news.known, partial(_passages, desk), say
+    )
     data = _write(desk, tuned, work, pool)
     older = [one.now - one.best for one in meters if one.since != number]
     taken = Step(
@@ -272,50 +289,6 @@ def _renew(
 ) -> tuple[Pool | None, dict[str, int]]:
     settings = _settings(desk.job)
     return continual.renew(_pool(desk), tuned, desk.tokenizer, rows, gate, settings)
-
-
-def _meters(
-    desk: Desk, tuned: PeftModel, number: int, say: Say
-) -> tuple[tuple[Meter, ...], tuple[Group, ...]]:
-    """Measure every group of anchor text whose documents are still there, the new one too."""
-    groups = list(desk.state.groups)
-    if desk.news.held:
-        ids = tuple(sorted(corpus.document_id(text) for text in desk.news.held))
-        groups.append(Group(since=number, ids=ids, best=float("inf")))
-    groups = _merged(groups)
-    meters, kept = [], []
-    for group in groups:
-        texts = [desk.news.known[name] for name in group.ids if name in desk.news.known]
-        if not texts:
-            continue  # its files are gone
-        passages = _passages(desk, texts)
-        score = measure.score(tuned, passages, "measure-anchor", say)
-        with tuned.disable_adapter():
-            base = measure.score(tuned, passages, "measure-anchor", say).nats_per_token
-        best = min(group.best, score.nats_per_token)
-        kept.append(msgspec.structs.replace(group, best=best))
-        meters.append(
-            Meter(
-                since=group.since,
-                documents=len(texts),
-                tokens=passages.tokens,
-                base=base,
-                best=best,
-                now=score.nats_per_token,
-                bits_per_byte=score.bits_per_byte,
-            )
-        )
-    return tuple(meters), tuple(kept)
-
-
-def _merged(groups: list[Group]) -> list[Group]:
-    """No more groups than may be: the two oldest become one, its best the mean of theirs."""
-    while len(groups) > MAX_GROUPS:
-        one, other = groups[0], groups[1]
-        share = len(one.ids) / (len(one.ids) + len(other.ids))
-        best = share * one.best + (1 - share) * other.best
-        groups = [Group(since=other.since, ids=one.ids + other.ids, best=best), *groups[2:]]
-    return groups
 
 
 def _passages(desk: Desk, texts: Sequence[str]) -> Passages:

@@ -11,8 +11,8 @@ from p2pllm import adapter, learner
 from p2pllm.errors import LocalError, P2pllmError
 from p2pllm.job_fields import Laid
 from p2pllm.jobs import Progress
-from p2pllm.jobs_learn import ContinualJob, ContinualReport
-from p2pllm.learn import continual, delta, generator, model, stream, tune
+from p2pllm.jobs_learn import MAX_GROUPS, ContinualJob, ContinualReport
+from p2pllm.learn import anchors, continual, delta, generator, model, stream, tune
 from p2pllm.learn.continual import Pool, Settings
 from p2pllm.privacy import RUN
 from tests.p2pllm.learn import tiny
@@ -194,7 +194,7 @@ def test_the_adapter_keeps_away_from_the_parents_directions(
             state_dir=str(tmp_path / str(weight)),
             accepted=(Laid(str(adapter_dir)),),
             orthogonal=weight,
-            steps=30,
+            steps=20,
         )
         run(job)
         folder = learner.adapter_folder(Path(job.state_dir), 1)
@@ -236,3 +236,15 @@ def test_merging_moves_only_a_share_of_the_way(base_dir: Path) -> None:
         share = 0.5 if ".lora_B." in name else 1.0  # 1 / sqrt(3 + 1)
         wanted = before[name] + share * (moved[1][name] - before[name])
         assert torch.allclose(moved[0][name], wanted, atol=1e-6)
+
+
+def test_anchor_groups_stay_few_and_keep_the_best_of_all_documents() -> None:
+    groups: anchors.Groups = ()
+    for step in range(1, 12):
+        groups = anchors.with_new(groups, step, [f"document {step} {n}" for n in range(step)])
+        groups = tuple(msgspec.structs.replace(g, best=min(g.best, g.since)) for g in groups)
+    assert len(groups) == MAX_GROUPS
+    assert [group.since for group in groups] == list(range(4, 12))
+    assert sum(len(group.ids) for group in groups) == sum(range(12))
+    assert groups[0].best == pytest.approx((1 + 4 + 9 + 16) / 10)  # by documents
+    assert anchors.with_new(groups, 12, []) == groups
