@@ -73,8 +73,8 @@ def _learnt(result: Document) -> list[str]:
 @click.argument("learner", required=False)
 def status(session: Session, learner: str | None) -> None:
     """All learners, or the steps of one."""
-    path = f"learners?learner={learner}" if learner else "learners"
-    document = session.client().get(path)
+    client = session.client()
+    document = client.get("learners", learner=learner) if learner else client.get("learners")
     session.show(
         document,
         "p2pllm.learners/1",
