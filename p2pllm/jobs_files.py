@@ -18,7 +18,7 @@ Method = Literal["exact", "ties", "dare_linear", "dare_ties", "magnitude_prune"]
 Rank = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Energy = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Format = Literal["gguf", "safetensors"]
-Bits = Literal[4, 8, 16]
+Bits = Literal[4, 8, 16, 32]
 
 
 class Composed(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ class ExportJob(msgspec.Struct, frozen=True, kw_only=True, tag="export", tag_fie
     out_dir: Directory
     format: Format
     alone: bool = False  # the adapter as an adapter; else it is laid into the base
-    bits: Bits = 16  # of a GGUF's numbers
+    bits: Bits = 16  # of a number; 4 and 8 are of GGUF alone
     threads: Threads = 1
     max_memory_bytes: Bytes = 0
 

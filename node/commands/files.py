@@ -114,7 +114,11 @@ def _quantised(result: Document) -> list[str]:
 @click.option("--format", "format_", type=click.Choice(["gguf", "safetensors"]), required=True)
 @click.option("--to", "dest", metavar="DIR", required=True, help="A new or empty folder.")
 @click.option("--alone", is_flag=True, help="An adapter as an adapter, not laid into its base.")
-@click.option("--bits", type=click.Choice(["16", "8", "4"]), help="A number of a GGUF has [16].")
+@click.option(
+    "--bits",
+    type=click.Choice(["32", "16", "8", "4"]),
+    help="A number has [16]. 8 and 4 are of GGUF; 32 keep the whole of an adapter laid in.",
+)
 def export(
     session: Session, ref: str, format_: str, dest: str, alone: bool, bits: str | None
 ) -> None:
@@ -133,5 +137,5 @@ def _exported(result: Document) -> list[str]:
         f"{render.size(result.get('size_bytes'))}, in {took}"
     ]
     if lost:
-        lines.append(f"rounding took {lost:.2%} of what the adapter changes")
+        lines.append(f"rounding is {lost:.1%} as large as what the adapter changes")
     return lines

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from p2pllm import adapter, base_files, corpus, durable, weights
+from p2pllm import adapter, base_files, corpus, durable, model_json, weights
 from p2pllm.adapter_config import CONFIG_FILE
 from p2pllm.errors import LocalError
 from p2pllm.jobs import Progress
@@ -134,19 +134,25 @@ def _write(job: ExportJob, change: Delta | None, making: Path, step: Step) -> fl
         source = gguf_out.open_source(base_dir)
         path = making / base_files.VARIANT_FILE
         return gguf_out.write_base(source, path, job.bits, change, step).lost
+    if job.bits < 16:
+        raise LocalError("E0204", f"{job.bits} bits are written as GGUF", fix=["--format gguf"])
     _copy_settings(base_dir, making)
-    return _write_safetensors(base_dir, change, making / "model.safetensors", step)
+    if job.bits == 32:
+        config = base_files.read_json(making, base_files.CONFIG_FILE) | {"dtype": "float32"}
+        (making / base_files.CONFIG_FILE).write_bytes(model_json.write_object(config))
+    return _write_safetensors(job, change, making / "model.safetensors", step)
 
 
-def _write_safetensors(base_dir: Path, change: Delta | None, path: Path, step: Step) -> float:
-    """The base's weights in one file, in its own kinds of numbers, the change laid in."""
+def _write_safetensors(job: ExportJob, change: Delta | None, path: Path, step: Step) -> float:
+    """The base's weights in one file, in its own kinds of numbers or float32, a change laid in."""
+    base_dir = Path(job.base_dir)
     headers = weights.read_directory(base_dir)
     made, lost = {}, 0.0
     done, total = 0, sum(tensor.size for tensor in headers.values())
     for name, values in gguf_out.read_weights(base_dir, change):
         step(name, done, total)
         done += headers[name].size
-        made[name] = values.to(_DTYPES[headers[name].dtype])
+        made[name] = values if job.bits == 32 else values.to(_DTYPES[headers[name].dtype])
         if change and name.removesuffix(".weight") in change:
             lost += float((made[name].double() - values.double()).square().sum())
     save_file(made, path, metadata={"format": "pt"})

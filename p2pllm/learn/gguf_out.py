@@ -33,6 +33,7 @@ _QWEN = (
 )
 _SPLITS = {_QWEN % "": "qwen2", _QWEN % "{1,3}": "llama-bpe"}
 _FILE_TYPES = {
+    Kind.F32: gguf.LlamaFileType.ALL_F32,
     Kind.Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0,
     Kind.Q4_0: gguf.LlamaFileType.MOSTLY_Q4_0,
     Kind.BF16: gguf.LlamaFileType.MOSTLY_BF16,
@@ -110,10 +111,12 @@ def open_source(base_dir: Path) -> Source:
 def write_base(source: Source, path: Path, bits: Bits, change: Delta | None, step: Step) -> Written:
     """A base, with a change laid into its weights, as one file.
 
-    16 bits are the base's own; 8 are Q8_0; 4 are Q4_0, with the embeddings in Q8_0. Norms and
-    biases stay in float32.
+    16 bits are the base's own, and F16 where a change is laid in, for bfloat16 would round much of
+    it away; 8 are Q8_0; 4 are Q4_0, with the embeddings in Q8_0. Norms and biases stay in float32.
     """
     kinds = {name: _kind(name, tensor, bits) for name, tensor in source.tensors.items()}
+    for name in (f"{module}.weight" for module in change or {}):
+        kinds[name] = Kind.F16 if kinds[name] == Kind.BF16 else kinds[name]
     most = max(kinds, key=lambda name: source.tensors[name].count * ("layers" in name))
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[source.dialect.arch])
     writer.add_type(gguf.GGUFType.MODEL)
@@ -138,6 +141,8 @@ def write_base(source: Source, path: Path, bits: Bits, change: Delta | None, ste
             done += source.tensors[name].size
             turned = source.turned(name, values.numpy())
             stored = gguf.quants.quantize(turned, kinds[name])
+            if kinds[name] == Kind.F16 and not np.isfinite(stored).all():
+                raise _cannot(f"{name[:120]} holds numbers too large for 16 bits")
             writer.write_tensor_data(stored)
             if change and name.removesuffix(".weight") in change:
                 lost += float(((gguf.quants.dequantize(stored, kinds[name]) - turned) ** 2).sum())
@@ -179,6 +184,8 @@ def read_weights(base_dir: Path, change: Delta | None) -> Iterator[tuple[str, to
 
 def _kind(name: str, tensor: Tensor, bits: Bits) -> Kind:
     if len(tensor.shape) < 2:
+        return Kind.F32
+    if bits == 32:
         return Kind.F32
     whole = {"BF16": Kind.BF16, "F16": Kind.F16}.get(tensor.dtype, Kind.F32)
     if bits == 16 or tensor.shape[-1] % 32:

@@ -78,20 +78,28 @@ def test_a_variant_is_neither_trained_nor_quantised_again(
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize("format_", ["safetensors", "gguf"])
+@pytest.mark.parametrize(
+    ("format_", "bits", "most"),
+    [("safetensors", 16, 0.05), ("safetensors", 32, 1e-6), ("gguf", 16, 0.01), ("gguf", 32, 1e-6)],
+)
 def test_a_merged_export_answers_as_the_base_with_the_adapter(
-    base_dir: Path, tmp_path: Path, merged_dir: Path, format_: str
+    base_dir: Path, tmp_path: Path, merged_dir: Path, format_: str, bits: int, most: float
 ) -> None:
-    done = export(base_dir, tmp_path / "out", adapter_dir=str(merged_dir), format=format_)
-    assert 0 < done.rounding < 0.05
+    settings = {"adapter_dir": str(merged_dir), "format": format_, "bits": bits}
+    done = export(base_dir, tmp_path / "out", **settings)
+    assert done.rounding < most
     place = {"gguf_file": "model.gguf"} if format_ == "gguf" else {}
     plain = AutoModelForCausalLM.from_pretrained(
         tmp_path / "out", dtype=torch.float32, local_files_only=True, **place
     )
+    if format_ == "safetensors":
+        wanted_dtype = torch.float32 if bits == 32 else torch.bfloat16
+        auto = AutoModelForCausalLM.from_pretrained(tmp_path / "out", local_files_only=True)
+        assert auto.dtype == wanted_dtype
     with grafted(loaded(base_dir), planted.noise(tiny.llama(), 4)) as network:
         wanted = answers(network)
     gap = float((answers(plain.eval()) - wanted).norm())
-    assert gap < 0.05 * float((wanted - answers(loaded(base_dir))).norm())
+    assert gap < max(most, 1e-4) * float((wanted - answers(loaded(base_dir))).norm())
     assert set(done.files) >= ({"model.gguf"} if place else {"model.safetensors", "config.json"})
 
 
@@ -113,6 +121,7 @@ def test_a_base_is_exported_as_it_is(base_dir: Path, tmp_path: Path) -> None:
 def test_refusals_leave_nothing_behind(base_dir: Path, tmp_path: Path) -> None:
     for more, code in (
         ({"format": "gguf", "alone": True}, "E0204"),
+        ({"format": "safetensors", "bits": 8}, "E0204"),
         ({"format": "gguf", "max_memory_bytes": 1}, "E0708"),
     ):
         with pytest.raises(LocalError) as refused:
