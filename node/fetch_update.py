@@ -41,7 +41,7 @@ async def bring(services: Services, update: Update) -> None:
 
 def _has_room(services: Services, update: Update) -> bool:
     """Whether this fits beside what else was fetched to be judged: nobody fills the disk."""
-    waits = [one.size for one in services.trust.db.updates() if one.ours and one.state != "judged"]
+    waits = [one.size for one in services.trust.db.for_judging() if one.state != "judged"]
     return sum(waits) + update.size <= WAITING * services.config.trust.max_update_mib * MIB
 
 

@@ -39,6 +39,8 @@ class Judgement:
     followed: set[Place]
     secret: bytes
     blocked: dict[Place, tuple[str, str]] = field(default_factory=dict)  # code and reason
+    try_at: dict[Place, float] = field(default_factory=dict)  # when what is open is tried again
+    trial: trio.Lock = field(default_factory=trio.Lock)  # held while a set is tried
     news: trio.Event = field(default_factory=trio.Event)  # something to judge may be there
 
     def wake(self) -> None:
@@ -61,7 +63,7 @@ class Judgement:
         )
         judged = new.manifest in self.books.place(new.place).judged
         if not judged and self.db.update(new.place, new.manifest) is None:
-            if round_plan.may_wait(self.db.updates(new.place), new):
+            if round_plan.may_wait(*self.db.waiting(new.place, new.peer)):
                 self.db.put(new)
             self.wake()
 

@@ -57,11 +57,20 @@ async def _look_at(services: Services, place: Place) -> float | None:
         return time.time() + RETRY_S
 
 
+async def _try_again(services: Services, place: Place) -> None:
+    """Probe again what was judged well and could not be tried, as after a kill."""
+    trust = services.trust
+    if trust.books.place(place).open and trust.try_at.get(place, 0.0) <= time.time():
+        trust.try_at[place] = time.time() + RETRY_S
+        await serving_set.settle(services, place)
+
+
 async def _advance(services: Services, place: Place) -> float | None:
     """Everything that is due at a place; when to look again."""
     trust = services.trust
     _note_our_own(services, place)
-    updates = trust.db.updates(place)
+    await _try_again(services, place)
+    updates = trust.db.pending(place)
     if not _has_probes(services, place, updates):
         return None
 
@@ -69,7 +78,7 @@ async def _advance(services: Services, place: Place) -> float | None:
         return trust.opinions.order(update.peer, place)[0]
 
     while True:
-        step = round_plan.next_step(trust.db.updates(place), time.time(), rank)
+        step = round_plan.next_step(trust.db.pending(place), time.time(), rank)
         if isinstance(step, Wait):
             return step.until
         if isinstance(step, Fetch):

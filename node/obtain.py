@@ -39,11 +39,11 @@ async def pull(services: Services, request: PullRequest, report: Report) -> dict
         held = services.library.get(manifest_id)
         fetched: list[dict[str, Any]] = []
         if held is None:
-            judge = partial(_may_have, services, ref, request)
+            judge = partial(_may_have, services, (ref, manifest_id), request)
             held, fetched = await _fetch(services, manifest_id, peers, judge, report)
         else:
             judge_again = services.models.manifest(manifest_id)
-            _may_have(services, ref, request, judge_again)
+            _may_have(services, (ref, manifest_id), request, judge_again)
     await _offer_too(services, held)
     card = card_of(held) | {"schema": "p2pllm.pull/1", "fetched": fetched}
     if request.dest:
@@ -141,18 +141,26 @@ async def _fetch(
         return await _accept(services, manifest_id, manifest, base, report), fetched
 
 
-def _may_have(services: Services, ref: Ref, request: PullRequest, manifest: Manifest) -> None:
-    """What is described must be what was asked for, and not by a peer that is shut out here."""
+def _may_have(
+    services: Services, asked: tuple[Ref, ContentId], request: PullRequest, manifest: Manifest
+) -> None:
+    """What is described must be what was asked for, and neither it nor its maker shut out here."""
+    ref, manifest_id = asked
     _require(ref, manifest)
-    if not services.trust.opinions.shut(manifest.by, manifest.place):
-        return
+    known = services.trust.db.update(manifest.place, manifest_id)
     state = services.trust.opinions.state(manifest.by, manifest.place)
+    taken_back = known is not None and (known.state, known.code) == ("refused", "E0714")
+    if not taken_back and not services.trust.opinions.shut(manifest.by, manifest.place):
+        return
     if not request.even_quarantined:
         raise LocalError(
             "E0714",
-            f"{manifest.by}, who published {ref}, is {state} here",
-            why=[f"p2pllm trust explain {manifest.by}"],
-            fix=["give --even-quarantined to have it all the same"],
+            f"{ref} is shut out here; its publisher is {state}",
+            why=[f"published by {manifest.by}"],
+            fix=[
+                f"p2pllm trust explain {manifest.by}",
+                "give --even-quarantined to have it all the same",
+            ],
         )
     said = f"pulled {ref} although its publisher is {state}"
     services.trust.db.note(time.time(), str(manifest.place), manifest.by, "pull", said)

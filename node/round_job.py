@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import trio
 
 from node.services import Services
@@ -47,10 +48,17 @@ async def round_job(services: Services, place: Place, batch: Sequence[Update]) -
     )
 
 
-async def merge_job(
-    services: Services, place: Place, wanted: Sequence[Accepted], new: Sequence[ContentId]
-) -> MergeJob:
+class Trial(msgspec.Struct, frozen=True):
+    """A set that a place might serve."""
+
+    wanted: tuple[Accepted, ...]
+    new: frozenset[ContentId]  # of these, what it does not serve yet
+    base_loss: float  # of the base alone on the probe; what is served must not be worse
+
+
+async def merge_job(services: Services, place: Place, trial: Trial) -> MergeJob:
     """The job that tries a set before it is served; raises as `round_job` does."""
+    wanted, new = trial.wanted, trial.new
     trust = services.trust
     base = services.library.base_of(services.models.manifest(wanted[0].manifest).model)
     if base is None:
@@ -67,6 +75,7 @@ async def merge_job(
         added=laid(services, added),
         factor=ROLLBACK_FACTOR,
         margin=ROLLBACK_MARGIN,
+        ceiling=trial.base_loss + ROLLBACK_MARGIN,
         secret=Secret(trust.secret),
         epoch=epoch,
         max_tokens=services.config.trust.probe_tokens,

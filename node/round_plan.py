@@ -68,11 +68,12 @@ def _batch(ready: Sequence[Update], now: float) -> tuple[Update, ...]:
     return tuple(first[:MAX_CANDIDATES])
 
 
-def may_wait(updates: Sequence[Update], new: Update) -> bool:
-    """Whether another announced update is taken note of: nobody fills the list alone."""
-    pending = [one for one in updates if one.state in ("waiting", "fetched")]
-    same = sum(one.peer == new.peer for one in pending)
-    return same < MAX_WAITING and len(pending) < MAX_OF_PLACE
+def may_wait(same: int, every: int) -> bool:
+    """Whether another announced update is taken note of: nobody fills the list alone.
+
+    same, every  how many of its publisher, and of all, wait at the place already
+    """
+    return same < MAX_WAITING and every < MAX_OF_PLACE
 
 
 def fetched(update: Update, due_at: float, *, ours: bool) -> Update:

@@ -11,13 +11,13 @@ import msgspec
 
 from node import effects
 from node.books import OWN, Judgement, PlaceBook, Taken
-from node.round_job import merge_job, served
+from node.round_job import Trial, merge_job, served
 from node.services import Services
 from p2pllm import codec, heads
-from p2pllm.errors import P2pllmError, Unavailable
+from p2pllm.errors import LocalError, P2pllmError, Unavailable
 from p2pllm.heads import Head
 from p2pllm.ids import ContentId
-from p2pllm.jobs_round import MergeReport
+from p2pllm.jobs_round import MAX_CANDIDATES, MergeReport
 from p2pllm.names import Place
 from p2pllm.summary import MAX_SUMMARY_BYTES, UpdateSummary
 from trust.judge import harmless
@@ -29,20 +29,27 @@ MOVED = 0.01  # of all weight; a smaller change of shares is not written as a ne
 
 async def settle(services: Services, place: Place) -> None:
     """Take what was judged well and does no harm, drop what may not be served, move the head."""
-    known = services.trust.books.place(place)
-    gone = effects.revoked(known.taken.values(), known.book, parents_of(services, known))
-    lost = {update for update in known.taken if services.library.get(update) is None}
-    gone = tuple(sorted({*gone, *lost}))
-    if gone:
-        services.trust.books.record(place, Merged(dropped=gone))
-        services.events.emit("revoked", place=str(place), manifests=list(gone))
+    drop(services, place)
     try:
-        await _take_in(services, place)
+        async with services.trust.trial:  # one at a time: two would take an update twice
+            await _take_in(services, place)
     except P2pllmError as fault:
         # What was not probed is not served. It stays open, and is tried after the next round.
         log.warning("what %s would serve could not be probed: %s", place, fault)
         services.events.emit("judging", state="failed", place=str(place), code=fault.code)
     await bring_in_line(services, place)
+
+
+def drop(services: Services, place: Place) -> None:
+    """Write down what may not be served any more: of peers that are shut out, or lost here."""
+    known = services.trust.books.place(place)
+    held = [*known.taken.values(), *map(_as_taken, known.open.values())]
+    gone = effects.revoked(held, known.book, parents_of(services, known))
+    lost = {update for update in known.taken if services.library.get(update) is None}
+    gone = tuple(sorted({*gone, *lost}))
+    if gone:
+        services.trust.books.record(place, Merged(dropped=gone))
+        services.events.emit("revoked", place=str(place), manifests=list(gone))
 
 
 async def _take_in(services: Services, place: Place) -> None:
@@ -54,16 +61,28 @@ async def _take_in(services: Services, place: Place) -> None:
         why = _unfit(services, place, found, model)
         fits += [found] if why is None else []
         bad += [why] if why is not None else []
+    fits = sorted(fits, key=lambda one: one.number)[-MAX_CANDIDATES:]
     before = after = 0.0
     while fits:
-        report = await _try(services, place, known, fits)
-        before, after = report.before, report.after
         names = _by_weight(known, fits)
+        if not names:  # of no weight at all, as beside 256 newer ones
+            bad += [Unfit(one.verdict.update, "weightless", 0.0, 0.0) for one in fits]
+            fits = []
+            break
+        report = await _try(services, place, known, fits)
+        known = services.trust.books.place(place)
+        still = [one for one in fits if one.verdict.update in known.open]
+        if len(still) < len(fits):  # the operator shut somebody out meanwhile
+            fits = still
+            continue
+        before, after = report.before, report.after
         stays = {names[row] for row in report.stays}
         if len(stays) == len(fits) and harmless(report.before, report.whole):
             break
         left = [one.verdict.update for one in fits if one.verdict.update not in stays]
         bad += [Unfit(update, "merged", report.whole, report.before) for update in left]
+        if not left:
+            raise LocalError("E1002", "the trial of a set contradicts itself")
         fits = [one for one in fits if one.verdict.update in stays]
     if fits or bad:
         taken = tuple(sorted(one.verdict.update for one in fits))
@@ -112,10 +131,21 @@ async def _try(
     alone = _probed_already(services, known, fits, wanted)
     if alone is not None:
         return alone
-    job = await merge_job(services, place, wanted, [one.verdict.update for one in fits])
+    trial = Trial(
+        wanted=wanted,
+        new=frozenset(one.verdict.update for one in fits),
+        base_loss=_base_loss(services, place, fits),
+    )
+    job = await merge_job(services, place, trial)
     report = await services.learner.run(job, lambda _stage, **_fields: None)
     assert isinstance(report, MergeReport)
     return report
+
+
+def _base_loss(services: Services, place: Place, fits: Sequence[Judgement]) -> float:
+    """What the base alone needs for the probe; the largest said, as epochs may differ."""
+    found = (_summary(services, place, one) for one in fits)
+    return max(one.alone.influences[0].before for one in found if one is not None)
 
 
 def _probed_already(
@@ -202,8 +232,8 @@ async def clear_away(services: Services, place: Place) -> None:
     """Forget the bytes of updates that were fetched for judging alone and are not served."""
     trust = services.trust
     known = trust.books.place(place)
-    for update in trust.db.updates(place):
-        done = update.state in ("judged", "refused") and update.ours
+    for update in trust.db.for_judging():
+        done = update.state in ("judged", "refused") and update.place == place
         if not done or update.manifest in known.taken or update.manifest in known.open:
             continue
         held = services.library.get(update.manifest)
@@ -213,9 +243,9 @@ async def clear_away(services: Services, place: Place) -> None:
 
 
 def parents_of(services: Services, known: PlaceBook) -> dict[ContentId, tuple[ContentId, ...]]:
-    """The parents of what a place serves, as far as they are here."""
+    """The parents of what a place serves or may serve, as far as they are here."""
     found = {}
-    for update in known.taken:
+    for update in (*known.taken, *known.open):
         try:
             found[update] = services.models.manifest(update).parents
         except (P2pllmError, FileNotFoundError):

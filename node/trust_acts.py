@@ -83,7 +83,8 @@ async def _act(
         services.trust.db.note(time.time(), str(place), peer, act, reason)
         state = services.trust.opinions.state(peer, place)
         services.events.emit("standing", place=str(place), peer=peer, state=state, operator=act)
-        await serving_set.settle(services, place)
+        serving_set.drop(services, place)
+        await serving_set.bring_in_line(services, place)
     known = [services.trust.books.place(place) for place in places]
     cards = [peer_card(services, one, peer, one.book.peers[peer]) for one in known]
     return {"schema": "p2pllm.trust/1", "peers": cards, "places": []}

@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS updates (
     reviews INTEGER NOT NULL, tries INTEGER NOT NULL, due_at REAL NOT NULL,
     heard_at REAL NOT NULL, ours INTEGER NOT NULL, sketch BLOB NOT NULL,
     PRIMARY KEY (place, manifest)) STRICT;
+CREATE INDEX IF NOT EXISTS updates_by_state ON updates (place, state);
 CREATE TABLE IF NOT EXISTS notes (
     at REAL NOT NULL, place TEXT NOT NULL, subject TEXT NOT NULL, act TEXT NOT NULL,
     reason TEXT NOT NULL) STRICT;
@@ -206,6 +207,28 @@ class TrustDb:
         """The updates of a place, or of all, oldest first."""
         query = "SELECT * FROM updates WHERE ? IN ('', place) ORDER BY heard_at, manifest"
         return [_update(row) for row in self._read(query, str(place) if place else "")]
+
+    def pending(self, place: Place) -> list[Update]:
+        """The updates of a place that something is still to be done about, oldest first."""
+        query = (
+            "SELECT * FROM updates WHERE place = ? AND state IN ('waiting', 'fetched', 'held')"
+            " ORDER BY heard_at, manifest"
+        )
+        return [_update(row) for row in self._read(query, str(place))]
+
+    def for_judging(self) -> list[Update]:
+        """The updates whose bytes are here for judging alone."""
+        query = "SELECT * FROM updates WHERE ours = 1 ORDER BY heard_at, manifest"
+        return [_update(row) for row in self._read(query)]
+
+    def waiting(self, place: Place, peer: NodeId) -> tuple[int, int]:
+        """How many updates of this publisher, and of all, wait at a place."""
+        query = (
+            "SELECT count(*) FILTER (WHERE peer = ?) AS same, count(*) AS every FROM updates"
+            " WHERE place = ? AND state IN ('waiting', 'fetched')"
+        )
+        row = self._read(query, peer, str(place))[0]
+        return row["same"], row["every"]
 
     def forget(self, place: Place, manifest: ContentId) -> None:
         """Drop the record of an update that will not be looked at again."""

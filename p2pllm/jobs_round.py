@@ -83,7 +83,8 @@ class MergeJob(msgspec.Struct, frozen=True, kw_only=True, tag="merge", tag_field
     added: Annotated[tuple[Laid, ...], msgspec.Meta(min_length=1, max_length=MAX_CANDIDATES)]
     # the ones that count most first
     factor: Annotated[float, msgspec.Meta(ge=1, le=100)]  # harm: a loss above
-    margin: Annotated[float, msgspec.Meta(ge=0, le=100)]  # factor * before + margin
+    margin: Annotated[float, msgspec.Meta(ge=0, le=100)]  # factor * before + margin …
+    ceiling: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 1e6  # … or above this, whatever before
     secret: Secret
     epoch: Annotated[int, msgspec.Meta(ge=0, le=2**40)]
     max_tokens: Tokens = 1024

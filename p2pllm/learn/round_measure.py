@@ -129,7 +129,7 @@ def tried(job: MergeJob, say: Say) -> MergeReport:
             return probing.read(network, text).loss
 
     before = loss(job.before)
-    limit = job.factor * before + job.margin
+    limit = min(job.factor * before + job.margin, job.ceiling)
     whole = loss((*job.kept, *job.added))
     stays, after = tuple(range(len(job.added))), whole
     if whole > limit:

@@ -130,5 +130,7 @@ def test_an_update_comes_back_as_it_was_put(db: TrustDb) -> None:
     db.put(update)
     assert db.update(PLACE, update.manifest) == update
     assert db.updates() == db.updates(PLACE) == [update]
+    assert (db.pending(PLACE), db.for_judging()) == ([update], [update])
+    assert db.waiting(PLACE, node(1)) == (0, 0)  # held: it was judged once
     db.forget(PLACE, update.manifest)
     assert db.updates() == []

@@ -163,9 +163,9 @@ def test_an_honest_update_is_served_and_a_flipped_one_by_nobody(swarm: Swarm) ->
         assert found["signature_ok"]
         assert found["probe"]["after"] > found["probe"]["before"]
         assert bad not in _served(daemon)
-    until(lambda: swarm.c.node in _holders(swarm.b, good), "who accepted offers as well")
+    until(lambda: swarm.c.node in _holders(swarm.b, good), "who accepted offers as well", SLOW_S)
     assert _holders(swarm.a, bad) == [swarm.b.node]
-    word = until(lambda: _words(swarm.c, bad), "what the other judge observed")
+    word = until(lambda: _words(swarm.c, bad), "what the other judge observed", SLOW_S)
     assert {(one["by"], one["signature_ok"]) for one in word} == {(swarm.a.node, True)}
 
 

@@ -86,6 +86,11 @@ def test_what_fails_is_tried_again_and_then_refused_with_its_code() -> None:
 
 
 def test_one_publisher_cannot_fill_the_list() -> None:
-    waiting = [update(str(n)) for n in range(round_plan.MAX_WAITING)]
-    assert not round_plan.may_wait(waiting, update("more"))
-    assert round_plan.may_wait(waiting, update("more", peer=NodeId("12D3KooW" + "B" * 44)))
+    assert round_plan.may_wait(round_plan.MAX_WAITING - 1, 500)
+    assert not round_plan.may_wait(round_plan.MAX_WAITING, 500)
+    assert not round_plan.may_wait(0, round_plan.MAX_OF_PLACE)
+
+
+def test_whose_rank_is_lowest_is_fetched_first() -> None:
+    early, late = update("early"), update("late", peer=NodeId("12D3KooW" + "B" * 44))
+    assert next_step([early, late], 1.0, lambda one: one is early) == Fetch(late)
