@@ -34,7 +34,7 @@ def _no(_verdicts: Sequence[Verdict]) -> None:
     """Nothing to write beside."""
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     """One verdict as this node reached it."""
 
     number: int  # of the round at its place, from 1
@@ -67,9 +67,9 @@ class PlaceBook:
     book: Book = field(default_factory=Book)
     tip: ContentId = FIRST
     lines: int = 0
-    judged: dict[ContentId, list[Judgement]] = field(default_factory=dict)
+    judged: dict[ContentId, list[Ruling]] = field(default_factory=dict)
     taken: dict[ContentId, Taken] = field(default_factory=dict)
-    open: dict[ContentId, Judgement] = field(default_factory=dict)  # accepted, not yet tried
+    open: dict[ContentId, Ruling] = field(default_factory=dict)  # accepted, not yet tried
     merges: list[tuple[float, Merged]] = field(default_factory=list)
     since: dict[NodeId, float] = field(default_factory=dict)  # when a peer's state last changed
 
@@ -91,7 +91,7 @@ class PlaceBook:
         return verdicts
 
     def _note(self, verdict: Verdict, one: Measured, at: float) -> None:
-        found = Judgement(
+        found = Ruling(
             number=self.book.rounds, line=self.lines + 1, at=at, verdict=verdict, measured=one
         )
         self.judged.setdefault(verdict.update, []).append(found)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from node import effects
-from node.books import OWN, Judgement, PlaceBook, Taken
+from node.books import OWN, PlaceBook, Ruling, Taken
 from node.round_job import Trial, merge_job, served
 from node.services import Services
 from p2pllm import codec, heads
@@ -54,7 +54,7 @@ def drop(services: Services, place: Place) -> None:
 
 async def _take_in(services: Services, place: Place) -> None:
     known = services.trust.books.place(place)
-    fits: list[Judgement] = []
+    fits: list[Ruling] = []
     bad: list[Unfit] = []
     model = _model(services, known)
     for found in known.open.values():
@@ -105,7 +105,7 @@ def _model(services: Services, known: PlaceBook) -> ContentId | None:
 
 
 def _unfit(
-    services: Services, place: Place, found: Judgement, model: ContentId | None
+    services: Services, place: Place, found: Ruling, model: ContentId | None
 ) -> Unfit | None:
     held = services.library.get(found.verdict.update)
     if held is None or held.model != model:
@@ -117,7 +117,7 @@ def _unfit(
 
 
 def _summary(
-    services: Services, place: Place, found: Judgement, name: str = ""
+    services: Services, place: Place, found: Ruling, name: str = ""
 ) -> UpdateSummary | None:
     """The summary of an update, or of what it was compared with, in the round that judged it."""
     raw = services.trust.db.summaries(place, name or found.verdict.update).get(found.number)
@@ -125,7 +125,7 @@ def _summary(
 
 
 async def _try(
-    services: Services, place: Place, known: PlaceBook, fits: Sequence[Judgement]
+    services: Services, place: Place, known: PlaceBook, fits: Sequence[Ruling]
 ) -> MergeReport:
     wanted = effects.weighed([*known.taken.values(), *map(_as_taken, fits)], known.book)
     alone = _probed_already(services, known, fits, wanted)
@@ -142,7 +142,7 @@ async def _try(
     return report
 
 
-def _base_loss(services: Services, place: Place, fits: Sequence[Judgement]) -> float:
+def _base_loss(services: Services, place: Place, fits: Sequence[Ruling]) -> float:
     """What the base alone needs for the probe; the largest said, as epochs may differ."""
     found = (_summary(services, place, one) for one in fits)
     return max(one.alone.influences[0].before for one in found if one is not None)
@@ -151,7 +151,7 @@ def _base_loss(services: Services, place: Place, fits: Sequence[Judgement]) -> f
 def _probed_already(
     services: Services,
     known: PlaceBook,
-    fits: Sequence[Judgement],
+    fits: Sequence[Ruling],
     wanted: Sequence[heads.Accepted],
 ) -> MergeReport | None:
     """A place's first update, at its full weight, is what its round has measured."""
@@ -171,7 +171,7 @@ def _probed_already(
     )
 
 
-def _by_weight(known: PlaceBook, fits: Sequence[Judgement]) -> list[ContentId]:
+def _by_weight(known: PlaceBook, fits: Sequence[Ruling]) -> list[ContentId]:
     """The updates of a trial in the order the job had them."""
     new = {one.verdict.update for one in fits}
     wanted = effects.weighed([*known.taken.values(), *map(_as_taken, fits)], known.book)
@@ -179,7 +179,7 @@ def _by_weight(known: PlaceBook, fits: Sequence[Judgement]) -> list[ContentId]:
     return [one.manifest for one in added]
 
 
-def _as_taken(found: Judgement) -> Taken:
+def _as_taken(found: Ruling) -> Taken:
     return Taken(
         update=found.verdict.update,
         peer=found.verdict.peer,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import trio
 
-from node.books import LAST, OWN, Judgement, PlaceBook
+from node.books import LAST, OWN, PlaceBook, Ruling
 from node.jobs import Jobs
 from node.round_job import served
 from node.services import Services
@@ -161,7 +161,7 @@ def _subject_card(services: Services, subject: str) -> Document:
     return {"kind": "update", "manifest": subject, "ref": held.ref if held else None}
 
 
-def _verdict_card(services: Services, known: PlaceBook, found: Judgement) -> Document:
+def _verdict_card(services: Services, known: PlaceBook, found: Ruling) -> Document:
     verdict, features = found.verdict, found.measured.features
     raw = services.trust.db.summaries(known.place, verdict.update).get(found.number)
     probe = None
@@ -187,7 +187,7 @@ def _verdict_card(services: Services, known: PlaceBook, found: Judgement) -> Doc
     }
 
 
-def _signed(services: Services, found: Judgement) -> bool | None:
+def _signed(services: Services, found: Ruling) -> bool | None:
     """Whether our own signed observation says the same; our own updates have none."""
     if found.verdict.peer == services.identity.node:
         return None
