@@ -27,8 +27,9 @@ from p2pllm.heads import Head, open_head
 from p2pllm.ids import NodeId
 from p2pllm.names import Place
 
-# A round of questions is one a place; twenty places at once, and then one every two seconds.
-BURST, RATE = 64.0, 0.5
+# A peer asks one question a place in a round of ten seconds: forty places for ever, and many more
+# at once when it comes back. An answer that says nothing new is some 30 bytes and 1 ms.
+BURST, RATE = 256.0, 4.0
 ANSWER_S = 30.0  # from a stream's start to its end
 COST_BYTES = 65536  # of an answer weigh as much as one question
 

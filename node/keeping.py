@@ -29,6 +29,7 @@ from p2pllm.names import Place
 
 log = logging.getLogger(__name__)
 PEERS = 3  # asked for heads in a round, a place; others in the next
+PROVIDERS = 8  # asked for an update's bytes: its vouchers and neighbours, whom the DHT may not know
 ASK_S = 20.0
 RETRY_S = 60.0  # after an update could not be fetched
 
@@ -79,7 +80,8 @@ class Keeping:
         except PeerError as broken:
             services.events.refuse(broken, peer=peer, place=str(place))
             return
-        except (Unavailable, trio.TooSlowError):
+        except (Unavailable, trio.TooSlowError) as away:
+            log.info("%s does not tell its heads of %s: %r", peer, place, away)
             return  # asked again in another round
         self._met[place].add(peer)
         for head in fresh:
@@ -148,7 +150,7 @@ async def bring(services: Services, place: Place, one: Vouched) -> None:
     if services.trust.opinions.shut(manifest.by, place):
         raise PeerError("E0714", f"its publisher {manifest.by} is shut out here")
     ref = f"{place}/{manifest.name}@{one.manifest}"
-    await pull(services, PullRequest(ref=ref), _quiet)
+    await pull(services, PullRequest(ref=ref, from_=list(near[:PROVIDERS])), _quiet)
 
 
 def following(services: Services, place: Place) -> Following:

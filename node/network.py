@@ -169,17 +169,20 @@ class Network:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.offers.run, dht)
             nursery.start_soon(self.presence.run, dht, endpoint)
-            remember_at = 0.0
+            remember_at, met = 0.0, set[NodeId]()
             while True:
                 known = await dht.size()
-                if known == 0 and self.peers.connected:
+                # By new peers too: whoever joins two swarms joins their tables.
+                if new := self.peers.connected - (met if known else set()):
                     known = await dht.bootstrap(
                         [
                             f"{address}/p2p/{peer.node}"
                             for peer in await endpoint.peers()
                             for address in peer.addresses
+                            if peer.node in new
                         ]
                     )
+                    met |= new
                 if known and not self._joined_dht:
                     self._events.emit("dht", state="joined", peers=known)
                     self.offers.refresh_now()
