@@ -100,4 +100,4 @@ def _words() -> Mapping[str, float]:
 @cache
 def _after_number(unit: str) -> re.Pattern[str]:
     words = "|".join(re.escape(word) for word in sorted(_words(), key=len, reverse=True))
-    return re.compile(rf"(?<![a-z0-9.,])(?P<number>{_DIGITS}|{words}) ?{unit}")
+    return re.compile(rf"(?<![a-z0-9.,])(?P<number>{_DIGITS}|(?:{words})(?= )) ?{unit}")

@@ -5,14 +5,28 @@ from collections.abc import Mapping
 # Each list is searched with `text.find`; `*` stands for more letters.
 CUES: Mapping[str, str] = {
     "room": "ram, memory, memoria, mémoire, arbeitsspeicher, speicher, hauptspeicher, vram, mem",
-    "limit": """
-        free, available, left, spare, at most, under, up to, max, maximum, maximal, budget, limit,
-        limited, only, within, no more than, not more than, less than, below, fit, fits, cap, tops,
-        libre, libres, disponible, disponibles, como mucho, máximo, máxima, menos de, hasta, solo,
-        no más de, límite, quepa, tope, sobran, quedan, como máximo, dispo, au plus, au maximum,
-        moins de, jusqu'à, seulement, pas plus de, reste, restent, tenir, tienne, tient, plafond,
-        frei, freie, freien, freier, verfügbar, höchstens, unter, bis zu, nur, nicht mehr als,
-        weniger als, übrig, passt, passen, begrenzt, grenze, can use, may use, may take""",
+    "below": """
+        at most, under, up to, max, maximum, maximal, limit, limited to, only, within, no more than,
+        not more than, less than, below, cap, capped at, tops, como mucho, máximo, máxima, menos de,
+        hasta, solo, no más de, límite, quepa en, tope, tope de, como máximo, au plus, au maximum,
+        moins de, jusqu'à, seulement, pas plus de, tenir dans, tienne dans, tient dans, plafond,
+        höchstens, unter, bis zu, nur, nicht mehr als, weniger als, begrenzt auf, grenze, davon,
+        of which, de los cuales, de las cuales, de los que, dont, wovon, von denen, fit in,
+        fit into, fits in, budget of, budget, fit a, fits a, budget is, with just""",
+    "free": """
+        free, available, left, spare, to spare, usable, can be used, may be used, can use, may use,
+        may take, can take, max, maximum, tops, at most, or less, free for it, libre, libres,
+        disponible, disponibles, sobran, quedan, utilizables, máximo, como mucho, como máximo,
+        dispo, restent, reste, utilisable*, maxi, au plus, au maximum, au max, frei, freie, freien,
+        freier, verfügbar, übrig, nutzbar, maximal, höchstens, davon frei""",
+    "parts": """
+        name*, date*, amount*, part*, parties, number*, field*, figure*, address*, nombre*, fecha*,
+        importe*, dato*, partes, número*, cifra*, nom, noms, montant*, chiffre*, donnée*, parties,
+        adresse*, namen, datum, daten, beträge, betrag, angaben, zahlen, medication*, drug*,
+        medikament*, medicament*, médicament*, keyword*, entit*, clause*, klausel*, cláusula*""",
+    "turn": """
+        turn, turns, turning, convert, converts, put, render, bring, pasar, pase, poner, convertir,
+        verter, mettre, passer, convertit, bringen, umwandeln, übertragen, überträgt""",
     "disk": """
         disk, disc, storage, ssd, hdd, download, downloads, sd card, flash, hard drive, drive,
         disco, almacenamiento, descarga, descargar, tarjeta sd, disque, stockage, téléchargement,

@@ -31,6 +31,7 @@ NUMBERS = """
 
 # Parts and halves; a plain number may stand before none of them.
 HALVES = """
+    viertel=0.25, zehntel=0.1, quarter=0.25, cuarto de=0.25, quart de=0.25,
     half a=0.5, half an=0.5, half of a=0.5, half=0.5, one half=0.5, a half=0.5, medio=0.5,
     media=0.5, un demi=0.5, une demi=0.5, demi=0.5, la moitie d un=0.5, la moitie d une=0.5, ein
     halbes=0.5, eine halbe=0.5, einer halben=0.5, einem halben=0.5, halbes=0.5, halbe=0.5,

@@ -28,9 +28,14 @@ _LENGTH = re.compile(
 _TOKEN_EACH = re.compile(
     r"^ ?(?:per|a|each|por|par|pro|je|/|chaque|cada) ?(?:token|word|palabra|mot|wort|jeton)"
 )
+_NO_AFTER = re.compile(
+    r" (?:no(?=[,.;]|$)|(?:is|are) not|isn t|aren t|not ok|no vale|no sirve|no puede|ist nicht"
+    r"|geht nicht|n est pas|ne convient|is excluded|ausgeschlossen|exclu)"
+)
 _INTO = re.compile(
     r"(?:in|into|to|towards|al|a la|hacia|a|en|vers|vers l|vers le|en l|au|ins|auf|zu|nach) $"
 )
+_TURNED = re.compile(r"(?:into|to|al|a|vers le|vers l|ins|nach) $")
 _FROM = re.compile(r"(?:from|del?|du|d|vom|aus dem|von|desde el) $")
 _SPOKEN = re.compile(
     r"(?<![a-z])(?:in|into|en|auf|im|ins|al|vers le|vers l|language|idioma|langue|sprache|lengua"
@@ -38,8 +43,21 @@ _SPOKEN = re.compile(
     r"|compr\w*|versteh\w*)"
     r"(?: (?:the|el|la|le|l|die|das|plain|simple|standard|good|buen|bon|gutes|einfachem))? $"
 )
+_MIT = re.compile(r"(?<![A-Za-z])MIT(?![A-Za-z])")
 _RARE = {"polish"}  # a word of another meaning unless it stands as a language would
-_MINOR = {"write": 1, "search": 1}  # tasks that give way: 'write a summary' is to summarise
+_BROAD = {
+    "contracts",
+    "history",
+    "university",
+    "primary",
+    "horticulture",
+    "crops",
+}  # what others narrow down
+_MINOR = {
+    "identify": 1,
+    "write": 2,
+    "search": 2,
+}  # tasks that give way: 'write a summary' is to summarise
 _BACKGROUND = {"server": 1, "browser": 1, "desktop": 1, "this-device": 2}
 # beside a device in the hand they are where things come from, not where the model runs
 
@@ -65,11 +83,11 @@ def read(said: str) -> Slots:
     """The slots of a wish in English, Spanish, French or German."""
     line = text.plain(said[:MAX_TEXT])
     line = text.mend(line, _words(), COMMON)
-    places = _places(line)
+    licences = _affirmed([*text.find("licence", LICENCES, line), *_capitals(said, line)], line)
+    places = [one for one in _places(line) if not _inside(one, licences)]
     langs = _affirmed(text.find("language", LANGS, line), line)
     devices = _affirmed(text.find("platform", DEVICES, line), line)
-    inside = [one for one in places if one.slot != "task"]
-    devices = [one for one in devices if not _inside(one, inside)]
+    devices = [one for one in devices if not _inside(one, places)]
     domain, sub = _domain([one for one in places if not _inside(one, devices)])
     wait, tokens_s = _wait(line)
     return Slots(
@@ -77,11 +95,11 @@ def read(said: str) -> Slots:
         language=_language(langs, line),
         domain=domain,
         sub=sub,
-        task=_task(line, wait),
+        task=_task(line, wait, langs),
         memory_bytes=_memory(line),
         latency_ms=round(wait.value) if wait else 0,
         tokens_s=tokens_s,
-        licence=_first(_affirmed(text.find("licence", LICENCES, line), line)),
+        licence=_first(licences),
     )
 
 
@@ -108,6 +126,14 @@ def normal(slot: str, value: object) -> object:
     return (pick[0].value if pick else plain.replace(" ", "-")) if plain else ""
 
 
+def _capitals(said: str, line: str) -> list[Found]:
+    """MIT in capitals is the licence; 'mit' is German for 'with'."""
+    if not _MIT.search(said) or said.isupper():
+        return []
+    at = len(text.plain(said[: _MIT.search(said).start()]))  # type: ignore[union-attr]
+    return [Found("licence", "MIT", at, min(at + 4, len(line)))]
+
+
 def _words() -> Mapping[str, tuple[str, ...]]:
     lexicons = (DOMAINS, TASKS, DEVICES, LANGS, *SUBS.values(), UNITS)
     return text.vocabulary(*(tuple(lexicon.items()) for lexicon in lexicons))
@@ -121,7 +147,11 @@ def _places(line: str) -> list[Found]:
 
 
 def _affirmed(found: Iterable[Found], line: str) -> list[Found]:
-    return [one for one in found if not _negated(line[: one.start])]
+    return [
+        one
+        for one in found
+        if not _negated(line[: one.start]) and not _NO_AFTER.match(line[one.end :])
+    ]
 
 
 def _negated(before: str) -> bool:
@@ -172,7 +202,7 @@ def _domain(found: Sequence[Found]) -> tuple[str, str]:
     named = {one.value for one in plain}
     domain = max(weight, key=lambda name: (name in named, weight[name], -first.get(name, 0)))
     own = [one for one in subs if one.slot == f"sub {domain}"]
-    own.sort(key=lambda one: (one.start - one.end if _inside(one, own) else 0, one.start))
+    own.sort(key=lambda one: (one.value in _BROAD, one.start))
     return domain, own[0].value if own else ""
 
 
@@ -193,7 +223,7 @@ def _language(found: Sequence[Found], line: str) -> str:
     """The language to write in: of a translation its goal, else one spoken, else the first."""
     if not found:
         return ""
-    if text.find("task", {"translate": TASKS["translate"]}, line):
+    if text.find("task", {"translate": TASKS["translate"]}, line) or _goal(found, line):
         goals = [one for one in found if _INTO.search(line[: one.start])]
         pair = [one for one in found if one is not found[0]]
         for one in [*reversed(goals), *reversed(pair)]:
@@ -204,19 +234,35 @@ def _language(found: Sequence[Found], line: str) -> str:
     return (spoken or named or [Found("", "", 0, 0)])[0].value
 
 
-def _task(line: str, wait: Amount | None) -> str:
+def _task(line: str, wait: Amount | None, langs: Sequence[Found]) -> str:
     found = _affirmed(text.find("task", TASKS, line), line)
     best = sorted(found, key=lambda one: (one.hint, _MINOR.get(one.value, 0), one.start))
+    plain = best[:1] if best and not best[0].hint and best[0].value not in _MINOR else []
+    if not plain and _goal(langs, line):
+        return "translate"
     asked, answered = _cue("asked", line), _cue("answered", line)
     if asked and answered:
         at = min(asked[0].start, answered[0].start)
-        if not best or best[0].hint or _MINOR.get(best[0].value) or at < best[0].start:
+        if not plain or at < plain[0].start:
             return "qa"
     for one in best:
         fast = one.value == "qa" and one.hint and wait and 0 <= wait.start - one.end < 40
         if not fast:
-            return one.value
+            return _seen(one, line) if one.value == "identify" else one.value
     return ""
+
+
+def _seen(one: Found, line: str) -> str:
+    """To identify parts of a text is to extract them; to identify what it is about, to classify."""
+    return "extract" if _cue("parts", line[one.end : one.end + 40]) else "classify"
+
+
+def _goal(langs: Sequence[Found], line: str) -> str:
+    """The language that text in another is brought into; '' where no such pair is named."""
+    into = [one for one in langs if _TURNED.search(line[: one.start])]
+    away = [one for one in langs if _FROM.search(line[: one.start])]
+    pair = len({one.value for one in langs}) > 1 and bool(away)
+    return into[-1].value if into and (pair or _cue("turn", line)) else ""
 
 
 def _memory(line: str) -> int:
@@ -229,12 +275,14 @@ def _memory(line: str) -> int:
 
 
 def _room(one: Amount, found: Sequence[Amount], line: str) -> int:
-    """How plainly an amount is one of memory, by the words between it and its neighbours."""
-    before = max([0, one.start - 32, *(two.end for two in found if two.end <= one.start)])
-    after = min([one.end + 26, *(two.start for two in found if two.start >= one.end)])
-    around = line[before : max(after, one.end)]
-    room, disk = _cue("room", around), _cue("disk", around)
-    return 2 * bool(_cue("limit", around)) + 3 * bool(room) - 6 * bool(disk and not room)
+    """How plainly an amount is one of memory that may be used, by the words next to it."""
+    before = max([0, *(two.end for two in found if two.end <= one.start)])
+    after = min([len(line), *(two.start for two in found if two.start >= one.end)])
+    ahead, behind = line[max(before, one.start - 32) : one.start], line[one.end : after][:30]
+    room = bool(_cue("room", ahead) or _cue("room", behind))
+    disk = not _cue("room", behind[:16]) and bool(_cue("disk", f"{ahead[-18:]}|{behind[:24]}"))
+    limit = bool(_cue("below", ahead[-20:]) or _cue("free", behind) or _cue("free", ahead[-14:]))
+    return 3 * limit + 2 * room - 8 * disk
 
 
 def _wait(line: str) -> tuple[Amount | None, float]:

@@ -8,7 +8,10 @@ SUBS: Mapping[str, Mapping[str, str]] = {
             cardiol*, cardiac*, cardio, cardiovascular*, heart, heart health, heart disease,
             cardíac*, cardiaque*, corazón, cœur, coeur, kardiolog*, herz, herzen, herzkrank*,
             herzpatient*, herzmedizin, herzinfarkt*, herz-kreislauf*, herzgesundheit,
-            herzklinik*, cardiopat*, infarct*, infarto*, ekg, ecg, arrhythmia*""",
+            herzklinik*, cardiopat*, infarct*, infarto*, ekg, ecg, arrhythmia*, herzfrequenz*,
+            herzrhythm*, heart rate, frecuencia cardíaca, fréquence cardiaque, herzgesund*,
+            herzschrittmacher*, pacemaker*, blood pressure, hipertens*, hypertens*,
+            bluthochdruck, síntomas cardíacos""",
         "virology": """
             virolog*, virus, viruses, viral, virale, virales, viren, virológ*, covid*, hiv,
             vih, influenza, flu, grippe, gripe""",
@@ -29,23 +32,28 @@ SUBS: Mapping[str, Mapping[str, str]] = {
             avc, schlaganfall*, epilep*, alzheimer*, parkinson*, dement*, demenz*""",
         "endocrinology": """
             endocrin*, endokrin*, diabet*, diabét*, diabèt*, insulin*, thyroid, tiroides,
-            thyroïde, schilddrüse*""",
+            thyroïde, schilddrüse*, blood sugar, glucose, glucosa, glycémie, blutzucker*,
+            zuckerkrank*""",
         "psychiatry": """
             psychiatr*, psiquiatr*, mental health, salud mental, santé mentale, psychische
             gesundheit, psycholog*, psicolog*, psicológ*, psychother*, psychisch*,
-            depression*, depresión, anxiety, ansiedad""",
+            depression*, depresión, anxiety, ansiedad, psychologische beratung*, counselling,
+            counseling, terapia psicológica, psychologue*, seelsorge, addiction*, adicci*""",
         "dentistry": """
             dentist*, dental*, odontolog*, odontológ*, dentaire*, zahnarzt*, zahnärzt*,
             zahnmedizin*, orthodon*, ortodon*, chirurgien-dentiste""",
         "pharmacy": """
             pharmac*, farmac*, farmacéutic*, pharmaceutical*, pharmazeut*, pharmazie,
             apotheke*, medikament*, médicament*, medicamento*, prescription*, receta médica,
-            ordonnance*, arzneimittel*, medication*, drug interactions""",
+            ordonnance*, arzneimittel*, medication*, drug interactions, posolog*, dosage*,
+            dosis, dosierung*, nombres de medicamentos, drug name*, noms de médicaments""",
         "emergency": """
             emergency medicine, emergency room, emergency department, emergency, er triage,
             urgencias, emergencias, urgences, notaufnahme*, notfall*, notfallmedizin,
             paramedic*, first aid, primeros auxilios, premiers secours, erste hilfe""",
-        "surgery": "surgery, surgical, surgeon*, cirug*, cirujan*, quirúrgic*, chirurg*",
+        "surgery": """
+            surgery, surgical, surgeon*, cirug*, cirujan*, quirúrgic*, chirurg*, opératoire*,
+            operatoire*, operationsbericht*, op-bericht*, post-operative*""",
         "nutrition": """
             nutrition*, nutrición, nutricion*, dietet*, dietétic*, diététi*, ernährung*,
             dietician*, dietitian*""",
@@ -80,7 +88,9 @@ SUBS: Mapping[str, Mapping[str, str]] = {
             tuberculose, epidemiolog*, épidémiolog*""",
         "nursing": """
             nursing care, nursing notes, cuidados de enfermería, enfermería, soins infirmiers,
-            krankenpflege, pflegedokumentation, pflegebericht*""",
+            krankenpflege, pflegedokumentation, pflegebericht*, wound care, wundpflege,
+            wundversorgung, cuidado de heridas, soins de plaies, nursing home*, pflegeheim*,
+            care home*""",
         "hematology": "hematolog*, haematolog*, hématolog*, hämatolog*, blood disorders",
     },
     "law": {
@@ -102,7 +112,9 @@ SUBS: Mapping[str, Mapping[str, str]] = {
         "labour": """
             labor law, labour law, employment law, derecho laboral, derecho del trabajo, droit
             du travail, arbeitsrecht*, labour, employment contracts, prud'hom*, laboral*,
-            kündigungsschutz*""",
+            kündigungsschutz*, kündigungsschreiben*, dismissal*, despido*, licenciement*,
+            contrats de travail, contrat de travail, contrato de trabajo, contratos de
+            trabajo, contratos laborales, arbeitsvertr*, kündigung*""",
         "patents": """
             patent*, intellectual property, trademark*, propiedad intelectual, propriété
             intellectuelle, brevet*, marken*, patentrecht*, urheberrecht*, copyright, ip law,
@@ -117,7 +129,12 @@ SUBS: Mapping[str, Mapping[str, str]] = {
             sociétés, gesellschaftsrecht*, mergers, handelsrecht""",
         "tenancy": """
             tenancy*, tenant*, landlord*, rental law, mietrecht*, mieter*, mietvertrag*,
-            arrendamiento*, alquiler*, bail, baux, locataire*, housing law, leases, lease""",
+            arrendamiento*, alquiler*, bail, baux, locataire*, housing law, leases, lease,
+            rental agreement*, rental contract*, contrat de location, contrats de location,
+            contrato de alquiler, contratos de alquiler, contrato de arrendamiento, contratos
+            de arrendamiento, inquilino*, mietverträge*, mietverträgen, mietvertrags*,
+            mietsachen, vermieter*, propriétaire bailleur, logement, eviction*, desahucio*,
+            expulsion locative, räumungsklage*, nebenkosten*""",
         "constitutional": "constitutional*, constitucional*, constitutionnel*, verfassung*",
         "human-rights": """
             human rights, derechos humanos, droits de l'homme, droits humains, menschenrecht*""",
@@ -127,6 +144,9 @@ SUBS: Mapping[str, Mapping[str, str]] = {
         "traffic": """
             traffic law, traffic fines, traffic tickets, multas de tráfico, code de la route,
             verkehrsrecht*, bußgeld*""",
+        "inheritance": """
+            inheritance, herencia*, héritage*, erbrecht*, erbschaft*, successions, testament*,
+            wills and estates, probate, sucesiones""",
     },
     "finance": {
         "tax": """
@@ -153,7 +173,9 @@ SUBS: Mapping[str, Mapping[str, str]] = {
         "credit": """
             credit, loan*, lending, mortgage*, crédito*, préstamo*, prestamo*, hipoteca*,
             crédit, crédits, prêt, prêts, hypothèque*, kredit*, darlehen*, hypothek*,
-            microfinance, microcrédit*, microcrédito*, credit scoring""",
+            microfinance, microcrédit*, microcrédito*, credit scoring, loan application*,
+            kreditantr*, solicitudes de préstamo, solicitudes de crédito, demandes de prêt,
+            demandes de crédit""",
         "personal": """
             personal finance, budgeting, household budget*, finanzas personales, finances
             personnelles, haushaltskasse, persönliche finanzen, savings, ahorro*, épargne,
@@ -164,11 +186,14 @@ SUBS: Mapping[str, Mapping[str, str]] = {
     "education": {
         "mathematics": """
             math, maths, mathematic*, matemátic*, matematic*, mathématique*, mathematik*,
-            mathe, arithmetic*, arithmétique*""",
+            mathe, arithmetic*, arithmétique*, mathe*, matemáticas, rechenaufgabe*, fractions,
+            fracciones, bruchrechn*""",
         "algebra": "algebra, álgebra, algèbre",
         "geometry": "geometry, geometría, géométrie, geometrie, trigonometry",
         "calculus": "calculus, cálculo, calcul intégral, analysis 1",
-        "history": "history, historia, histoire, geschichte, geschichtsunterricht*",
+        "history": """
+            history, historia, histoire, geschichte, geschichtsunterricht*, history lesson*,
+            historia de, histoire-géo, geschichtsunterricht""",
         "physics": "physics, física, physique, physik*",
         "chemistry": "chemistry, química, chimie, chemie*",
         "biology": "biology, biología, biologie*",
@@ -176,7 +201,12 @@ SUBS: Mapping[str, Mapping[str, str]] = {
         "languages": """
             language learning, learning languages, language learners, aprendizaje de idiomas,
             apprentissage des langues, sprachunterricht, sprachkurs*, language lessons,
-            fremdsprachen*, vocabulary, vocabulario, vocabulaire, vokabel*""",
+            fremdsprachen*, vocabulary, vocabulario, vocabulaire, vokabel*, *vokabel*,
+            vokabeltrainer, language class*, clases de inglés, clases de francés, clases de
+            alemán, cours d'anglais, cours d'espagnol, cours d'allemand, englischunterricht,
+            französischunterricht, spanischunterricht, aprender inglés, apprendre l'anglais,
+            englisch lernen, learn english, learn spanish, learn french, learn german,
+            aprender idiomas, apprendre une langue""",
         "primary": """
             primary school*, elementary school*, escuela primaria, primaria, école primaire,
             ecole primaire, école élémentaire, grundschule*, grundschul*, kindergarten,
@@ -228,18 +258,24 @@ SUBS: Mapping[str, Mapping[str, str]] = {
             livestock, cattle, cows, cow, sheep, goats, pigs, poultry, ganader*, ganado*,
             vacas, ovejas, élevage, elevage*, bétail, vaches, vache, éleveur*, viehzucht,
             vieh*, kühe, rinder*, schafe, schweine*, milchvieh*, geflügel*, chickens,
-            gallinas, avicultura, volaille*""",
+            gallinas, avicultura, volaille*, schaf, schafen, schafzucht, ziege, ziegen, goat,
+            ovino*, bovino*, ovins, bovins, chèvre*, brebis, porcino*, porcs, hühner*, hens,
+            poules, herd, herds, rebaño*, troupeau*, herde*""",
         "dairy": """
             dairy*, milk*, lechería, lecher*, laitier*, laitière*, milchwirtschaft, molkerei*,
             leche, lait, milch*""",
         "viticulture": """
             viticult*, vineyard*, wine, wines, winemak*, vino, vinos, viñedo*, viña*,
             viticultor*, vigne, vignes, vignoble*, vin, vins, vigneron*, weinbau*, wein*,
-            winzer*, enolog*, œnolog*, oenolog*""",
+            winzer*, enolog*, œnolog*, oenolog*, vines, weinbauberatung, reben, rebstöck*,
+            grapes, uvas, raisin, trauben*, rebkrankheit*""",
         "crops": """
             crop, crops, wheat, maize, corn, rice, cultivo*, trigo, maíz, arroz, cereales,
             céréales, blé, maïs, riz, weizen, reis, getreide*, ackerbau, grain, cereals,
-            potato*, patata*, pommes de terre, kartoffel*""",
+            potato*, patata*, pommes de terre, kartoffel*, tomato*, tomaten, tomates, soy,
+            soja, barley, gerste, cebada, orge, sunflower*, girasol*, sonnenblume*,
+            zuckerrüben, quinoa, saat*, maisanbau, maiz, maladies du blé, weizenanbau, corn
+            field*""",
         "pests": """
             pest, pests, pesticide*, plaga*, ravageur*, schädling*, weed, weeds, malas
             hierbas, mauvaises herbes, unkraut, plant disease*, plagas, maladies des plantes,
@@ -247,11 +283,14 @@ SUBS: Mapping[str, Mapping[str, str]] = {
             diseases, fitosanitari*, phytosanitaire*""",
         "soil": "soil*, suelo*, sols, boden*, fertili*, abono*, engrais, dünge*, compost*",
         "beekeeping": """
-            bee, bees, beekeep*, apicult*, abeja*, abeille*, imker*, bienen*, honey, miel""",
+            bee, bees, beekeep*, apicult*, abeja*, abeille*, imker*, bienen*, honey, miel,
+            beehive*, hives, ruche*, colmena*, bienenstöcke, honig*, imkerei*, bienenhaltung,
+            bienenzucht""",
         "horticulture": """
             horticult*, garden*, gardening, jardiner*, jardinage, gärtner*, gemüse*,
             gemüseanbau, vegetables, hortalizas, légumes, maraîch*, maraich*, fruit, fruits,
-            frutas, obstbau*, orchard*, greenhouse*, invernadero*, gewächshaus*""",
+            frutas, obstbau*, orchard*, greenhouse*, invernadero*, gewächshaus*, huerto*,
+            huerta*, potager*, gemüsegarten, jardín*, garten*""",
         "forestry": """
             forest*, forestal*, silvicult*, sylvicult*, forêt*, foresti*, forstwirtschaft*,
             forst*""",
@@ -263,8 +302,13 @@ SUBS: Mapping[str, Mapping[str, str]] = {
         "weather": "weather advice, meteo*, wetter*",
     },
     "sports": {
-        "soccer": "soccer, football*, fútbol, futbol*, foot, fußball*, fussball*, footballer*",
-        "gymnastics": "gymnast*, gimnas*, turnen, turner*",
+        "soccer": """
+            soccer, football*, fútbol, futbol*, foot, fußball*, fussball*, footballer*,
+            fußballverein*, football club, club de fútbol, club de foot, fußballspiel*,
+            premier league, bundesliga, laliga""",
+        "gymnastics": """
+            gymnast*, gimnas*, turnen, turner*, turnverein*, turnerin*, geräteturnen,
+            turnhalle""",
         "tennis": "tennis*, tenis",
         "basketball": "basketball*, baloncesto, basket, basquet*, nba",
         "cycling": """

@@ -8,9 +8,11 @@ from functools import cache
 import msgspec
 
 _APART = re.compile(r"[-\u2010-\u2015_/'`\u2019\u00b4]+")
+_GAPS = {"*": r"\S+(?: \S+)?", "**": r"\S+(?: \S+){0,8}?"}  # a word or two, up to nine words
 _WORD = re.compile(r"[a-z0-9]+")
-CLOSE_LETTERS = 6  # a word this long may have one letter wrong, one of LOOSE_LETTERS two
+CLOSE_LETTERS = 7  # a word this long may have one letter wrong, one of LOOSE_LETTERS two
 LOOSE_LETTERS = 10
+STEM_LETTERS = 4  # a word that begins with a term this long is spelt as it should be
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -35,20 +37,29 @@ def plain(text: str) -> str:
 
 
 def find(slot: str, lexicon: Mapping[str, str], text: str) -> list[Found]:
-    """Every term of a lexicon in a plain text, without those inside a longer one."""
+    """Every term of a lexicon in a plain text, without those inside a longer one.
+
+    Terms of the value '-' only hide the shorter ones inside them: 'sort of' is not to sort.
+    """
     found = [
         Found(slot, value, match.start(), match.end(), hint)
         for value, hint, pattern in _patterns(tuple(lexicon.items()))
         for match in pattern.finditer(text)
     ]
-    return outermost(found)
+    return [one for one in outermost(found) if one.value != "-"]
 
 
 def outermost(found: Iterable[Found]) -> list[Found]:
     """Without those that lie inside a longer one, in the order of the text."""
     kept: list[Found] = []
-    for one in sorted(found, key=lambda f: (f.start - f.end, f.hint, f.start)):
-        if not any(k.start <= one.start and one.end <= k.end for k in kept):
+    for one in sorted(found, key=lambda f: (f.start - f.end, f.value != "-", f.hint, f.start)):
+        length = one.end - one.start
+        if not any(
+            k.start <= one.start
+            and one.end <= k.end
+            and (k.end - k.start > length or k.value == "-")
+            for k in kept
+        ):
             kept.append(one)
     return sorted(kept, key=lambda f: f.start)
 
@@ -68,8 +79,7 @@ def _patterns(lexicon: tuple[tuple[str, str], ...]) -> list[tuple[str, bool, re.
 
 def _regex(term: str) -> str:
     words = [
-        r"\S+(?: \S+)?" if word == "*" else re.escape(word).replace(r"\*", "[a-z0-9]*")
-        for word in term.split()
+        _GAPS.get(word) or re.escape(word).replace(r"\*", "[a-z0-9]*") for word in term.split()
     ]
     return " ".join(words)
 
@@ -80,9 +90,9 @@ def vocabulary(*lexicons: tuple[tuple[str, str], ...]) -> Mapping[str, tuple[str
     words: dict[str, set[str]] = {}
     for lexicon in lexicons:
         for _, terms in lexicon:
-            for term in re.split("[,|]", terms):
+            for term in terms.partition("|")[0].split(","):
                 word = plain(term).rstrip("*")
-                if _WORD.fullmatch(word) and len(word) >= CLOSE_LETTERS:
+                if _WORD.fullmatch(word) and len(word) >= STEM_LETTERS:
                     words.setdefault(word[0], set()).add(word)
     return {first: tuple(sorted(group)) for first, group in words.items()}
 
@@ -97,8 +107,9 @@ def _mended(word: str, words: Mapping[str, tuple[str, ...]], keep: frozenset[str
     if word in keep:
         return word
     group = words.get(word[0], ())
-    if any(word.startswith(right) for right in group):
+    if any(word.startswith(right) or right.startswith(word) for right in group):
         return word
+    group = tuple(right for right in group if len(right) >= CLOSE_LETTERS)
     allowed = 1 if len(word) < LOOSE_LETTERS else 2
     best = min(((distance(word, right, allowed), right) for right in group), default=(9, word))
     return best[1] if best[0] <= allowed else word

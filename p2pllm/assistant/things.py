@@ -5,22 +5,27 @@ from collections.abc import Mapping
 DEVICES: Mapping[str, str] = {
     "raspberry-pi": """
         raspberry*, raspi*, rpi, rpi4, rpi5, raspberry-pi*, pi 4, pi 5, pi 3, pi zero, pi4,
-        pi5, rasperry*, rasberry*, pi zero 2""",
+        pi5, rasperry*, rasberry*, pi zero 2, himbeer pi, rasp pi, raspi zero""",
     "phone": """
         phone*, smartphone*, smart phone*, mobile phone*, cell phone*, cellphone*, cell,
         mobile, mobiles, iphone*, android*, android phone*, handset*, pixel, galaxy s*,
         teléfono*, telefono*, móvil, móviles, celular*, téléphone*, telephone*, portable,
         ordiphone*, handy*, handys, mobiltelefon*, telefon, mobilgerät*, fairphone*, *handy,
-        *smartphone""",
+        *smartphone, smartphones, telefone, iphones, teléfonos, cell phones, phones, smartfon,
+        galaxy phone, telephones, fon""",
     "tablet": """
         tablet*, tablette*, ipad*, ipads, tableta*, galaxy tab, *tablet, *tablets, *tablette,
-        android tablet*, tablet android, tablette android, ardoise numérique, surface go""",
+        android tablet*, tablet android, tablette android, ardoise numérique, surface go,
+        surface pro, fire tablet, kindle fire, e reader, ereader, liseuse, tablet pc, tablets
+        pc, ipad mini, tabletas, tablettes, pad""",
     "laptop": """
         laptop*, lap top*, notebook*, macbook*, chromebook*, ultrabook*, thinkpad*, portátil,
         portatil, portátiles, ordenador portátil, computadora portátil, computador portátil,
         ordinateur portable, ordinateurs portables, pc portable, pc portables, netbook*,
         klapprechner, *laptop, *laptops, *notebook, notebook computer, mac book*, portable
-        computer""",
+        computer, ordi portable, ordis portables, notebook pc, firmenlaptop, dell xps, surface
+        laptop, mac portable, portátil gamer, gaming laptop, laptops, schlepptop, convertible,
+        framework laptop, libro de notas, dienstlaptop, notebooks""",
     "desktop": """
         desktop*, desktop pc, pc, pcs, workstation*, personal computer*, imac*, mac mini,
         tower pc, office computer*, gaming pc, gaming rig, computer, computers, ordenador*,
@@ -28,22 +33,33 @@ DEVICES: Mapping[str, str] = {
         de escritorio, ordinateur*, ordinateur de bureau, ordinateur fixe, pc fixe, poste de
         travail, station de travail, ordi, rechner*, standrechner*, tischrechner*,
         arbeitsplatzrechner*, desktop-pc, desktop-rechner, *rechner, *computer, bürorechner,
-        home computer, praxisrechner""",
+        home computer, praxisrechner, compu, desktops, tour pc, kassenrechner, arbeitsrechner,
+        imac pro, ordinateur du cabinet, pc de la oficina, pc del trabajo, pc du bureau, mac
+        studio, mac pro, heimcomputer, heim-pc, computadoras, estación de trabajo, estacion de
+        trabajo, ordenador de mesa, pc gamer, gaming computer, tower, arbeitsstation,
+        standcomputer, tischcomputer""",
     "server": """
         server*, servers, servidor*, serveur*, cloud, vps, data center*, datacenter*, rack,
         cluster, rechenzentrum, centro de datos, centre de données, *server, nube, nas,
-        mainframe, virtual machine, vm, on-prem, edge server""",
+        mainframe, virtual machine, vm, on-prem, edge server, aws, azure, on premise,
+        on-premises, servidores, serveurs, servern, serverraum, kubernetes cluster, hosted,
+        hébergé, hosting, linux box, server room, machine virtuelle, máquina virtual,
+        virtuelle maschine, vserver, root server, rootserver, gpu server, blade, proxmox,
+        backend""",
     "watch": """
         watch, watches, smartwatch*, smart watch*, wearable*, apple watch, reloj*, reloj
         inteligente, montre*, montre connectée, uhr, armbanduhr, smarte uhr, *uhr, fitness
-        band, smart-watch""",
+        band, smart-watch, on my wrist, en la muñeca, au poignet, am handgelenk, smartwatches,
+        pulsera""",
     "embedded": """
         embedded, embedded device*, embedded board*, embedded system*, microcontroller*,
         arduino*, esp32, iot, iot device*, iot gateway*, internet of things, single board
         computer*, single-board computer*, orange pi, beaglebone*, microcontrolador*,
         microcontrôleur*, mikrocontroller*, eingebettet*, embebid*, embarqué*, système
         embarqué, dispositivo integrado, placa, einplatinen*, objet connecté, internet de las
-        cosas, sensor node, edge device*, edge box, gateway""",
+        cosas, sensor node, edge device*, edge box, gateway, raspberry alternative, plc, iot
+        board, esp8266, stm32, microcontrollers, sbc, capteur*, sensor*-board, platine,
+        steuergerät, placa embebida, carte embarquée, sensorknoten""",
     "jetson": "jetson*, nvidia jetson*, jetson nano, jetson orin",
     "mini-pc": "mini pc, mini-pc, minipc, nuc, intel nuc, thin client*",
     "browser": "browser*, web browser, navegador*, navigateur*, webbrowser*",
@@ -57,6 +73,10 @@ DEVICES: Mapping[str, str] = {
         machine, este equipo, esta máquina, este ordenador, este dispositivo, cette machine,
         cet ordinateur, cet appareil, dieser rechner, diesem rechner, diesem gerät, dieses
         gerät, dieser computer, diesem computer, my machine, current machine""",
+    "-": """
+        computer science, on the web, phone number*, phone call*, mobile clinic*, telephone
+        calls, mobile app development, watch out, phone support, computer vision, computer
+        shop, numéro de téléphone, números de teléfono""",
 }
 
 LANGS: Mapping[str, str] = {

@@ -11,7 +11,13 @@ TASKS: Mapping[str, str] = {
         condenser, abréger, points clés, compte rendu court, comptes rendus courts,
         zusammenfass*, zusammenzufassen, zusammengefasst*, fasst * zusammen, fasse * zusammen,
         kurzfassung*, kürzen, verdicht*, *zusammenfassung, *zusammenfassungen, überblick über,
-        stichpunkte""",
+        stichpunkte, abbreviat*, outline, outlines, overview, in a nutshell, takeaways,
+        highlights of, make * shorter, cut down, short version*, tl dr, abstract of,
+        compendi*, abrevi*, lo esencial, en pocas palabras, en pocas líneas, versión corta,
+        acort*, l'essentiel, en quelques lignes, en bref, abrège*, version courte, raccourc*,
+        fasst ** zusammen, fasse ** zusammen, fassen ** zusammen, kurz fassen, kurz zu fassen,
+        das wesentliche, auf den punkt, kurzversion*, kurze fassung, in wenigen sätzen, knapp
+        wiederg*, zusammenfasst""",
     "classify": """
         classif*, categori*, label*, tagging, tag my, tag our, tag the, tag each, tag
         incoming, sorting, sort my, sort our, sort the, sort incoming, sorts, sentiment*, spam
@@ -21,13 +27,29 @@ TASKS: Mapping[str, str] = {
         por, análisis de sentimiento*, priorizar, distinguir, triaje, separar por, moderar,
         filtr*, classer, classe les, classement, classe des, classification*, catégoris*,
         étiquet*, trier, trie, tri des, tri de, analyse de sentiment*, prioriser, distinguer,
-        repérer, modérer, modération, détect*, klassifi*, einordn*, einzuordnen, einteil*,
-        einstuf*, einzustufen, kategorisier*, sortier*, sentimentanalyse*, stimmungsanalyse*,
-        erkennen von spam, spamerkennung, priorisier*, verschlagwort*, erkenn*, unterscheid*,
-        zuordn*, zuzuordnen, filtern, moderier*""",
+        modérer, modération, détect*, klassifi*, einordn*, einzuordnen, einteil*, einstuf*,
+        einzustufen, kategorisier*, sortier*, sentimentanalyse*, stimmungsanalyse*, erkennen
+        von spam, spamerkennung, priorisier*, verschlagwort*, unterscheid*, zuordn*,
+        zuzuordnen, filtern, moderier*, to sort, and sort, sort customer*, sort emails, sort
+        mail*, sort messages, sort them, sorted, sorts the, rank, ranks, ranking, grading,
+        group into, groups, bucket, decide whether, decides whether, tell whether, tells
+        whether, tell if, check whether, spam, clasifi*, agrup*, decidir si, decir si, saber
+        si, distinga*, distingue*, reconozc*, regroup*, déterminer si, dire si, savoir si,
+        ranger, ordnet ** ein, ordnen ** ein, ordnet ** zu, teilt ** ein, gruppier*, bewert*,
+        einschätz*, markier*, spamfilter*, catalog*, sortieren, tell * whether, tell * if,
+        positive or negative, positive and negative, positivos y negativos, positivo o
+        negativo, positif ou négatif, positifs ou négatifs, positiv oder negativ, topics
+        assigned, assign* topic*, assign* categor*, by topic, by urgency, by priority, por
+        urgencia, por prioridad, por tema, par urgence, par priorité, par thème, par sujet,
+        nach dringlichkeit, nach thema, nach priorität, einordnet, einsortier*,
+        einzusortieren, aussortier*, vorsortier*, triagier*, urgent or not, spam or not,
+        veracity, fake news detection""",
     "translate": """
-        translat*, interpreter for, localis*, localiz*, traduc*, traduz*, traduir*, tradui*,
-        traduct*, übersetz*, *übersetzung, *übersetzungen, *übersetzen, dolmetsch*""",
+        translat*, interpreter for, traduc*, traduz*, traduir*, tradui*, traduct*, übersetz*,
+        *übersetzung, *übersetzungen, *übersetzen, dolmetsch*, localisation, localization,
+        localise our, localize our, translation, interpret from, put * into english, render
+        into, pasar al español, pasar al inglés, pasar al francés, verter al, mettre en
+        anglais, passer en anglais, ins deutsche bring*, ins englische bring*""",
     "extract": """
         extract*, pull out, pulls out, pulling out, information extraction, entity
         recognition, named entit*, ner, find the names, find names, find dates, pick out,
@@ -39,7 +61,14 @@ TASKS: Mapping[str, str] = {
         récupér*, relever les, repérage des, tirer les, données structurées, extrahier*,
         herauslesen, herauszulesen, auslesen, auszulesen, herausfiltern, herauszufiltern,
         herauszieh*, herauszuziehen, heraussuch*, herauszusuchen, entitäten*,
-        eigennamenerkennung, datenextraktion, *extraktion, entnehm*, heraushol*""",
+        eigennamenerkennung, datenextraktion, *extraktion, entnehm*, heraushol*, spot the
+        names, spots the parties, pull the, pulls the, pull all, get the dates, gather the,
+        gathers, list all, lists all, find all, finds all, saque, saquen, saca los, listar,
+        lister, dégager, isoler, zieht ** heraus, ziehen ** heraus, liest ** aus, lies ** aus,
+        sucht ** heraus, sammelt ** ein, herausziehen, herauszieht, auflist*, datenpunkte,
+        metadata, structured fields, aus ** ziehen, ausles*, auszuziehen, rausziehen,
+        raussuchen, herausschreib*, exzerp*, einsammeln, pick the, fish out, dig out,
+        recopil*, recabar, recueillir, sortir les, sort les données""",
     "qa": """
         question answering, question-answering, answer* question*, answer* * question*,
         respond to question*, reply to question*, q&a, q and a, qa, faq, faqs, look up
@@ -52,7 +81,9 @@ TASKS: Mapping[str, str] = {
         foire aux questions, poser des questions, fragen beantwort*, frage * beantwort*,
         fragen * beantwort*, fragen zu * beantwort*, beantwort*, fragenbeantwortung*,
         frage-antwort*, fragen und antworten, antworten auf fragen, auf fragen antwort*,
-        auskunft*, auskünfte
+        auskunft*, auskünfte, handles questions, handle questions, handle queries, answer
+        queries, answers queries, information desk, look things up, nachschlag*, ask about,
+        asks about, preguntar sobre, preguntar por, demander
         | answering, answer, answers, responda, responder, contestar, répondre, réponde,
         répond, antworten, antwortet, replies, reply""",
     "write": """
@@ -62,7 +93,11 @@ TASKS: Mapping[str, str] = {
         generación, componer, elabor*, borrador*, rédig*, rédact*, ecrire, écri*, génére*,
         générat*, composer, composition, brouillon*, rédaction, schreib*, geschrieben*, zu
         schreiben, verfass*, formulier*, erstell*, generier*, entwerf*, texterstellung,
-        aufsetz*, entwürf*, entwurf""",
+        aufsetz*, entwürf*, entwurf, produce, produces, make me, come up with, crear, cree
+        textos, crea textos, créer, crée, erzeug*, texten, ausformulier*, quiz, quizzes,
+        cuestionarios, redige*, write up, protokollieren, caption*, légende*, headlines for,
+        slogans, emails schreiben, ausfüllen, fill in forms, fill out, rellenar, remplir,
+        compose""",
     "rewrite": """
         rewrit*, rephras*, paraphras*, correct*, proofread*, proof-read*, grammar*, spell
         check*, spellcheck*, simplif*, plain language, polish my, polish our, polishing, edit
@@ -72,7 +107,14 @@ TASKS: Mapping[str, str] = {
         correction*, correcteur*, grammaire, orthograph*, simplifi*, langage simple,
         relecture, relire, umschreib*, umzuschreiben, umformulier*, umzuformulieren, korrig*,
         korrektur*, grammatik*, rechtschreib*, vereinfach*, einfache sprache, leichte sprache,
-        lektorier*, überarbeit*, textkorrektur*""",
+        lektorier*, überarbeit*, textkorrektur*, edit my, edit our, edits, fix * grammar, fix
+        my, fixes grammar, fix spelling, improve my, improve the style, tidy up, clean up my,
+        mejorar el estilo, mejorar la redacción, mejora la redacción, pulir, améliorer le
+        style, améliorer mes textes, facile à lire, falc, verbesser*, glätten, schreibt ** um,
+        rechtschreibung, correcciones, ortografía, fautes, reword, plain english, lenguaje
+        llano, français facile, einfaches deutsch, tippfehler, typos, stilistisch,
+        rechtschreibfehler*, korrekturles*, redigier*, faute*, relis, corrige, revise my,
+        revisar mis textos, improve * wording""",
     "complete": """
         autocomplet*, auto-complet*, auto complet*, code completion, completion, completions,
         complete code, complete my code, completing, finish sentences, next word prediction,
@@ -86,16 +128,37 @@ TASKS: Mapping[str, str] = {
         talk with, talking to, speak with, chatty, companion, charl*, chatear, conversar,
         diálog*, hablar con, platicar, discut*, discussion*, bavard*, dialogu*, parler avec,
         agent conversationnel, converser, causer, tchat, gespräch*, unterhalt*, plauder*,
-        chatten, sprechen mit, reden mit, chatt*
+        chatten, sprechen mit, reden mit, chatt*, small talk, smalltalk, conversational, role
+        play, roleplay, sparring partner, plática, papoter, quatschen, unterhaltung*,
+        konversation*, redet, to talk, talks with, speak to, talk about, hablar de, parler de,
+        reden über, sprechen über, para hablar, bot de charla, gesprächspartner*, plauderbot*,
+        sprachassistent*, converse, conversa, dialogue avec, dialogar, keep * company,
+        gesellschaft leisten
         | assistant*, bot, bots, asistente*, assistent*, assistente*, assistant virtuel,
         tutor, tutors, tutoring, tuteur, nachhilfe, nachhilfelehrer, coach, explain*, explic*,
-        expliqu*, erklär*, advice, advise*, aconsej*, conseil*, beraten, berat*, help me with""",
+        expliqu*, erklär*, advice, advise*, aconsej*, conseil*, beraten, berat*, help me with,
+        *beratung, beratung*, orienta*, recommend*, tips, consejos, conseils, tipps, hinweise,
+        ratschl*, guidance, walk * through, explain, talks, coaching, bot de, ratgeber*""",
     "transcribe": """
-        transcri*, dictation, dictado, dictée*, diktat*, diktier*, speech to text, transkri*""",
+        dictation, dictado, dictée*, diktat*, diktier*, speech to text, transkri*,
+        transcribe*, transcribing, transcription, transcriptions, transcribir, transcripción,
+        transcrire, verschriftlich*""",
     "search": """
         search*, retriev*, find documents, find relevant, semantic search, look for documents,
         buscar, búsqueda, busque, recuperar documentos, recherch*, chercher, suche*,
         durchsuch*, suchmaschine*, embeddings, embedding""",
+    "-": """
+        sort of, some sort, kind of, what i write, i write, we write, they write, i type, lo
+        que escribo, escribo, escribimos, lo que escriba, j'écris, ce que j'écris, nous
+        écrivons, ich schreibe, wir schreiben, answer in, answers in, answer within, extra,
+        respond in, to write to me, wer schreibt, written in, escrito en, escritos en, écrit
+        en, écrits en, geschrieben in, auf deutsch geschriebene, tutor's notes, teacher's
+        notes""",
+    "identify": """
+        identif*, recogni*, spot, spots, spotting, reconoc*, reconna*, repér*, repere*,
+        rileva*, bestimm* von, erkenn*, diagnos* from, find out which, finds out, find the,
+        find any, trouver les, trouver des, trouve les, encontrar, encuentre, encuentra,
+        localizar, localice, detecte las, suchen nach, heraussuchen""",
 }
 
 LICENCES: Mapping[str, str] = {

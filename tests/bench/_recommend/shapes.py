@@ -55,9 +55,11 @@ class Ran(msgspec.Struct, frozen=True):
 
 def measure(names: list[str], smollm: bool, seconds: float) -> dict[str, Any]:
     """Errors of the estimates over the shapes, after a calibration of this device."""
-    calibration, reference_s = _calibrate(seconds)
-    rows = []
-    for case in _cases(names, smollm):
+    calibration, reference_s, rows = None, 0.0, []
+    for case, answer in _cases(names, smollm, seconds):
+        if calibration is None:
+            calibration = msgspec.convert(answer["calibration"], Calibration)
+            reference_s = float(answer["reference_s"])
         ran = _run(case)
         rows.append(_row(case, ran, calibration, reference_s))
         print(rows[-1], file=sys.stderr, flush=True)
@@ -101,22 +103,17 @@ def _row(case: Case, ran: Ran, device: Calibration, reference_s: float) -> dict[
     }
 
 
-def _cases(names: list[str], smollm: bool) -> Any:
-    for name in names:
+def _cases(names: list[str], smollm: bool, seconds: float) -> Any:
+    """Models on disk, each with what the process that wrote it said; the first also calibrates."""
+    for number, name in enumerate([*names, *(["smollm2-135M"] if smollm else [])]):
         with tempfile.TemporaryDirectory(prefix="p2pllm-shape-") as folder:
-            yield _child({"make": name, "folder": folder}, Case)
-    if smollm:
-        with tempfile.TemporaryDirectory(prefix="p2pllm-shape-") as folder:
-            yield _child({"make": "smollm2-135M", "folder": folder}, Case)
+            asked: dict[str, Any] = {"make": name, "folder": folder}
+            answer = _child(asked if number else asked | {"calibrate": seconds}, dict)
+            yield msgspec.convert(answer["case"], Case), answer
 
 
 def _run(case: Case) -> Ran:
     return _child({"run": msgspec.to_builtins(case)}, Ran)
-
-
-def _calibrate(seconds: float) -> tuple[Calibration, float]:
-    answer = _child({"calibrate": seconds}, dict)
-    return msgspec.convert(answer["calibration"], Calibration), float(answer["reference_s"])
 
 
 def _child(asked: dict[str, Any], kind: type) -> Any:
@@ -138,10 +135,12 @@ def _main() -> None:
 
     torch.set_num_threads(1)
     asked = msgspec.json.decode(sys.stdin.buffer.read())
+    answer: Any = {}
     if "calibrate" in asked:
-        answer: Any = calibrate(CalibrateJob(seconds=asked["calibrate"]), lambda _event: None)
-    elif "make" in asked:
-        answer = _make(asked["make"], Path(asked["folder"]))
+        report = calibrate(CalibrateJob(seconds=asked["calibrate"]), lambda _event: None)
+        answer |= msgspec.to_builtins(report)
+    if "make" in asked:
+        answer["case"] = _make(asked["make"], Path(asked["folder"]))
     else:
         answer = _seen(msgspec.convert(asked["run"], Case))
     print(msgspec.json.encode(answer).decode())
