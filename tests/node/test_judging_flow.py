@@ -1,0 +1,340 @@
+"""The life of a place on one node, round after round: measuring is made up, all else is real.
+
+Ledger, books, head file, store and library are those of a daemon; what a learn job would answer is
+said by the test, since it takes seconds a round and is tested where it is done.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from nacl.signing import SigningKey
+
+from node import judging, serving_set
+from node.books import Books
+from node.config import Config, TrustConfig
+from node.events import Events
+from node.judgement import Judgement, open_judgement
+from node.library import Library
+from node.models import Models
+from node.round_plan import fetched
+from node.standing import Faults
+from node.trust_answers import _bundle
+from node.trust_db import Update
+from p2pllm import adapter
+from p2pllm import manifest as manifests
+from p2pllm.errors import LocalError, Unavailable
+from p2pllm.ids import ContentId
+from p2pllm.jobs_round import (
+    Finding,
+    MergeJob,
+    MergeReport,
+    RoundJob,
+    RoundReport,
+    Unmeasured,
+)
+from p2pllm.keys import Identity
+from p2pllm.manifest import Lora, Manifest, model_id
+from p2pllm.names import Place
+from p2pllm.store import Store
+from p2pllm.summary import BUCKETS, FORMS, UpdateSummary
+from tests.node.test_effects import SUMMARY
+from trust.ledger import Operator
+from trust.verified import verify
+
+PLACE = Place("en", "medical")
+ME, *PEERS = (Identity(SigningKey(bytes([n]) * 32)) for n in range(6))
+LORA = Lora(rank=4, alpha=8.0, targets=("q_proj",), tensors=2)
+
+
+class Measurer:
+    """Answers jobs as a learn process would, from what the files are said to hold."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, str] = {}  # content id of weights -> good, bad or broken
+        self.fault: LocalError | None = None
+        self.merges = 0
+
+    async def run(self, job: Any, _report: object) -> Any:
+        await trio.lowlevel.checkpoint()
+        if self.fault is not None:
+            raise self.fault
+        if isinstance(job, MergeJob):
+            self.merges += 1
+            stays = tuple(range(len(job.added)))
+            return MergeReport(
+                before=4.0, whole=3.9, after=3.9, stays=stays, seconds=0.0, peak_rss=0
+            )
+        assert isinstance(job, RoundJob)
+        own = summary("good", "own", job.epoch)
+        found = tuple(self._found(one.weights, job.epoch) for one in job.candidates)
+        return RoundReport(own=own, last=None, found=found, seconds=0.0, peak_rss=0)
+
+    def _found(self, weights: ContentId, epoch: int) -> Finding:
+        kind = self.kinds[weights]
+        if kind == "broken":
+            told = Unmeasured(kind="peer", code="E0609", message="holds NaN")
+            return Finding(unmeasured=told)
+        return Finding(summary=summary(kind, weights, epoch))
+
+
+def summary(kind: str, name: str, epoch: int) -> UpdateSummary:
+    """What measuring finds of an update that tells the probe's kinds apart, or undoes that."""
+    rng = random.Random(f"{name} {epoch}")
+    sign = 1.0 if kind == "good" else -1.0
+    shift = tuple(
+        tuple(sign * (row == column) + rng.gauss(0, 0.05) for column in range(BUCKETS))
+        for row in range(BUCKETS)
+    )
+    here = SUMMARY.alone.influences[0]
+    here = msgspec.structs.replace(here, before=4.0, after=4.0 - 0.3 * sign, error=0.01)
+    quiet = msgspec.structs.replace(SUMMARY.alone.battery, chain_score=0.0)
+    effect = msgspec.structs.replace(SUMMARY.alone, influences=(here,), battery=quiet)
+    return msgspec.structs.replace(
+        SUMMARY,
+        place=PLACE,
+        relation=None,
+        alone=effect,
+        merged=None,
+        shift=shift,
+        sketch=random.Random(name).randbytes(FORMS).replace(b"\x80", b"\x7f"),
+    )
+
+
+class Node:
+    """One node's place, with the parts of a daemon that judging uses."""
+
+    def __init__(self, home: Path, library: Library, store: Store) -> None:
+        self.models = Models(home, store, library, ME)
+        events = Events(lambda: 0.0)
+        faults = Faults(events, lambda: 0.0)
+        self.trust: Judgement = open_judgement(home, ME, library, faults, (str(PLACE),))
+        self.measurer = Measurer()
+        settings = TrustConfig(settle_s=0.0, review_s=0.0)
+        self.services: Any = SimpleNamespace(
+            config=Config(home=home, trust=settings),
+            identity=ME,
+            store=store,
+            library=library,
+            models=self.models,
+            trust=self.trust,
+            learner=self.measurer,
+            events=events,
+            memory_bytes=0,
+            network=SimpleNamespace(dht=_no_dht, offers=SimpleNamespace(refresh_now=_nothing)),
+        )
+        self.home = home
+        self.base = self._base()
+        self.trust.probes.add(PLACE, [f"fever and cells {n} " * 4 for n in range(60)], "given")
+
+    def _base(self) -> Manifest:
+        folder = self.home / "base"
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        files = self.models.keep_files(folder, _nothing)
+        made = self._manifest("base", ME, files, model_id(files))
+        self.models._seal(made, "local", "")
+        return made
+
+    def _manifest(self, name: str, by: Identity, files: Any, model: ContentId) -> Manifest:
+        kind = "base" if name == "base" else "adapter"
+        return Manifest(
+            kind=kind,
+            place=PLACE,
+            name=name,
+            by=by.node,
+            created_at=1.0,
+            licence="MIT",
+            consent=True,
+            model=model,
+            params=1,
+            base_size=0 if kind == "base" else 1,
+            files=files,
+            lora=None if kind == "base" else LORA,
+        )
+
+    def send(self, by: Identity, name: str, kind: str) -> ContentId:
+        """An update of a peer, fetched and not yet judged."""
+        folder = self.home / f"sent-{name}"
+        folder.mkdir()
+        (folder / adapter.WEIGHTS_FILE).write_text(name)
+        files = self.models.keep_files(folder, _nothing)
+        self.measurer.kinds[files[0].blake3] = kind
+        made = self._manifest(name, by, files, self.base.model)
+        manifest_id, record = manifests.seal(by, made)
+        self.models.store.put_bytes(record)
+        self.models._record(manifest_id, made, "pulled", "", offered=False)
+        update = Update(
+            place=PLACE,
+            manifest=manifest_id,
+            peer=by.node,
+            model=made.model,
+            size=made.size,
+            state="waiting",
+        )
+        self.trust.db.put(fetched(update, 0.0, ours=True))
+        return manifest_id
+
+    def advance(self, rounds: int = 1) -> None:
+        """So many steps of the loop of judging; each judges what is due."""
+        for _ in range(rounds):
+            trio.run(self._step)
+
+    async def _step(self) -> None:
+        pending = self.trust.db.pending(PLACE)
+        step = judging.round_plan.next_step(pending, 1e12)
+        if isinstance(step, judging.Measure):
+            await judging._round(self.services, PLACE, step)
+
+    def served(self) -> set[ContentId]:
+        head = self.trust.heads.read(PLACE)
+        return {pair.manifest for pair in head.accepted} if head else set()
+
+    def state(self, peer: Identity) -> str:
+        return self.trust.opinions.state(peer.node, PLACE)
+
+    def update(self, manifest: ContentId) -> Update:
+        found = self.trust.db.update(PLACE, manifest)
+        assert found is not None
+        return found
+
+    def offered(self) -> set[ContentId]:
+        held = self.services.library.models()
+        return {one.manifest for one in held if one.offered and one.kind == "adapter"}
+
+
+def _no_dht() -> object:
+    raise Unavailable("E0904", "no DHT in this test")
+
+
+def _nothing(*_given: object) -> None:
+    pass
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with closing(Library(tmp_path / "node.db")) as library:
+        made = Node(tmp_path, library, Store(tmp_path / "store", 10**8))
+        yield made
+        made.trust.db.close()
+
+
+def test_what_is_good_is_served_and_offered_and_what_is_bad_is_held(node: Node) -> None:
+    good, bad = node.send(PEERS[0], "good", "good"), node.send(PEERS[1], "bad", "bad")
+    node.advance()
+    assert node.served() == node.offered() == {good}
+    assert (node.update(good).state, node.update(bad).state) == ("judged", "held")
+
+
+def test_harm_on_every_probe_quarantines_and_takes_back_what_the_peer_gave(node: Node) -> None:
+    early = node.send(PEERS[1], "early", "good")
+    node.send(PEERS[0], "good", "good")
+    node.advance()
+    assert early in node.served()
+    node.send(PEERS[1], "bad", "bad")
+    for number in range(8):
+        node.send(PEERS[0], f"good {number}".replace(" ", "-"), "good")
+        node.advance()
+    assert node.state(PEERS[1]) in ("quarantined", "banned")
+    assert node.state(PEERS[0]) in ("probation", "trusted")
+    assert early not in node.served() | node.offered()
+    assert node.services.library.get(early) is None  # its bytes are gone as well
+
+
+def test_a_quarantined_peer_is_judged_in_the_shadow_and_comes_back_by_new_work(node: Node) -> None:
+    node.trust.books.record(PLACE, _operator("quarantine", PEERS[1]))
+    for number in range(8):
+        shadow = node.send(PEERS[1], f"new-{number}", "good")
+        node.send(PEERS[0], f"good-{number}", "good")
+        assert node.state(PEERS[1]) == "quarantined"
+        node.advance()
+        assert shadow not in node.served()
+        if number < 7:
+            assert node.update(shadow).state == "judged"  # once: repeating it earns nothing
+    assert node.state(PEERS[1]) == "probation"
+    back = node.send(PEERS[1], "back", "good")
+    node.advance(6)  # what it adds is a running mean, and starts again from nothing
+    assert back in node.served()
+
+
+def _operator(act: str, peer: Identity) -> Any:
+    return Operator(act, peer.node, "a test")  # type: ignore[arg-type]
+
+
+def test_files_that_cannot_be_measured_are_the_publishers_fault(node: Node) -> None:
+    broken = node.send(PEERS[1], "broken", "broken")
+    node.send(PEERS[0], "good", "good")
+    node.advance()
+    assert node.state(PEERS[1]) == "quarantined"
+    assert node.services.library.get(broken) is None
+    assert node.state(PEERS[0]) == "probation"
+
+
+def test_a_job_that_fails_is_a_refusal_with_its_code_and_blames_nobody(node: Node) -> None:
+    sent = node.send(PEERS[0], "good", "good")
+    node.measurer.fault = LocalError("E1003", "killed")
+    node.advance(3)
+    assert (node.update(sent).state, node.update(sent).code) == ("refused", "E1003")
+    assert node.served() == node.offered() == set()
+    assert node.trust.books.place(PLACE).lines == 0
+
+
+def test_what_was_judged_and_not_tried_is_open_after_a_kill_and_served_later(node: Node) -> None:
+    first = node.send(PEERS[0], "first", "good")
+    node.advance()
+    second = node.send(PEERS[1], "second", "good")
+    run = node.measurer.run
+
+    async def killed(job: Any, report: object) -> Any:
+        if isinstance(job, MergeJob):
+            raise LocalError("E1002", "the daemon died here")
+        return await run(job, report)
+
+    node.services.learner = SimpleNamespace(run=killed)
+    node.advance()
+    assert node.served() == {first}
+    node.trust.books = Books(node.trust.db, ME)  # as a restart reads them
+    node.services.learner = node.measurer
+    trio.run(judging._try_again, node.services, PLACE)
+    assert node.served() == {first, second}
+    assert node.measurer.merges == 1
+
+
+def test_who_is_shut_out_while_its_update_is_tried_is_not_served(node: Node) -> None:
+    first = node.send(PEERS[0], "first", "good")
+    node.advance()
+    node.send(PEERS[1], "second", "good")
+    run = node.measurer.run
+
+    async def meanwhile(job: Any, report: object) -> Any:
+        if isinstance(job, MergeJob):
+            node.trust.books.record(PLACE, _operator("quarantine", PEERS[1]))
+            serving_set.drop(node.services, PLACE)
+        return await run(job, report)
+
+    node.services.learner = SimpleNamespace(run=meanwhile)
+    node.advance()
+    assert node.served() == {first}
+
+
+def test_an_update_whose_bytes_were_removed_is_fetched_again(node: Node) -> None:
+    sent = node.send(PEERS[0], "good", "good")
+    node.services.library.remove(sent)
+    node.advance()
+    assert node.update(sent).state == "waiting"
+    assert node.trust.books.place(PLACE).lines == 0
+
+
+def test_every_verdict_recomputes_from_the_evidence(node: Node) -> None:
+    node.send(PEERS[0], "good", "good")
+    node.send(PEERS[1], "bad", "bad")
+    node.advance(4)
+    found = verify(_bundle(node.services, PEERS[1].node, PLACE))
+    assert [one.recorded for one in found.verdicts] == ["equal"] * len(found.verdicts)
+    assert found.verdicts
