@@ -104,7 +104,7 @@ def test_demo_block_shows_what_the_demo_prints() -> None:
         [line for line in text.splitlines() if re.match(r"\[\d+/\d+\]|OK ", line)]
         for text in (marked("demo output"), DEMO_OUTPUT.read_text())
     )
-    assert len(shown) == 10
+    assert len(shown) >= 10
     assert shape("\n".join(shown)) == shape("\n".join(printed))
 
 

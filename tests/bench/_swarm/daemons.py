@@ -181,8 +181,9 @@ def poison(swarm: Swarm, turns: int) -> dict[str, Any]:
     swarm.begin()
     swarm.judged(sent)
     seen = [swarm.states(one.node) for one in swarm.poisoners]
-    say(f"all judged: poisoners {seen}")
-    return {"states": seen, "updates_to_quarantine": [swarm.fatal(o.node) for o in swarm.poisoners]}
+    fatal = [swarm.fatal(one.node) for one in swarm.poisoners]
+    say(f"all judged: poisoners {seen}, out at update {fatal}; applied {swarm.applied()}")
+    return {"states": seen, "updates_to_quarantine": fatal}
 
 
 def _flipped(made: Ground) -> Callable[[str, int], Path]:
