@@ -11,7 +11,7 @@ import trio
 
 from gossip import index
 from node import __version__
-from node.block_flows import block
+from node.block_flows import block, gather
 from node.contribute import push
 from node.file_flows import export, merge, quantise
 from node.find import search
@@ -25,6 +25,7 @@ from node.requests import (
     DistillRequest,
     EvalRequest,
     ExportRequest,
+    GatherRequest,
     ImportRequest,
     JobRequest,
     MergeRequest,
@@ -53,6 +54,7 @@ _FLOWS: dict[type, tuple[str, Callable[..., Awaitable[Document]]]] = {
     QuantiseRequest: ("quantise", quantise),
     ExportRequest: ("export", export),
     BlockRequest: ("block", block),
+    GatherRequest: ("gather", gather),
     EvalRequest: ("eval", evaluate),
     PushRequest: ("push", push),
     PullRequest: ("pull", pull),

@@ -1,24 +1,28 @@
-"""Cut a block out of a base: a learn job, and a base of its own that names its parent."""
+"""Cut a block out of a base, and gather what blocks learnt: learn jobs, and what comes of them."""
 
 import hashlib
 import secrets
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import trio
 
 from node.jobs import Report
-from node.learn_flows import card_of, find_base
+from node.learn_flows import NO_LICENCE, Described, base_for, card_of, find_base, keep_adapter
 from node.library import Held
-from node.requests import BlockRequest
+from node.requests import BlockRequest, GatherRequest
 from node.services import Services
+from p2pllm import blocks
+from p2pllm.errors import LocalError
 from p2pllm.jobs import checked
-from p2pllm.jobs_blocks import BlockJob, BlockReport
+from p2pllm.jobs_blocks import BlockJob, BlockReport, Gathered, GatherJob, GatherReport
 from p2pllm.manifest import Manifest, model_id
 from p2pllm.manifest import Report as Claim
-from p2pllm.names import parse_ref
+from p2pllm.names import parse_place, parse_ref
 
 _CHOSEN = ("ffn", "heads", "depth", "steps", "batch", "seq", "lr", "seed", "threads")
 
@@ -100,6 +104,80 @@ def _claim(done: BlockReport) -> Claim:
     )
 
 
-def _name(request: BlockRequest) -> str:
+async def gather(services: Services, request: GatherRequest, report: Report) -> dict[str, Any]:
+    """One adapter out of adapters of blocks of one parent: of the parent, or of a block of it."""
+    place = parse_place(request.place)
+    parse_ref(f"{place}/{request.name}")
+    into = find_base(services, request.into)
+    updates = [services.library.find(parse_ref(ref)) for ref in request.what]
+    parent = await trio.to_thread.run_sync(_parent, services, into)
+    with services.work_folder(_name(request)) as work:
+        try:
+            job = _gather_job(services, (parent, into), updates, request, work / "made")
+            done = await services.learner.run(job, report)
+            assert isinstance(done, GatherReport)
+            described = Described(
+                place=place,
+                name=request.name,
+                licence=request.licence or NO_LICENCE,
+                parents=tuple(held.manifest for held in updates),
+            )
+            held = await keep_adapter(services, work / "made", into, described)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    plain: dict[str, Any] = msgspec.to_builtins(done)
+    del plain["job"]
+    plain["peak_rss_bytes"] = plain.pop("peak_rss")
+    return {"schema": "p2pllm.gather/1", "base": into.ref, **card_of(held), **plain}
+
+
+def _parent(services: Services, into: Held) -> Held:
+    """The base that the blocks are of: `into` itself, or the one it was cut from."""
+    cut = blocks.read(Path(into.folder))
+    if cut is None:
+        return into
+    parent = services.library.base_of(cut.parent)
+    if parent is None:
+        raise LocalError(
+            "E0402",
+            f"the base that {into.ref} was cut from is not on this node",
+            fix=["pull it", "gather into a base that is here"],
+        )
+    return parent
+
+
+def _gather_job(
+    services: Services,
+    stand: tuple[Held, Held],
+    updates: Sequence[Held],
+    request: GatherRequest,
+    out_dir: Path,
+) -> GatherJob:
+    parent, into = stand
+    weights = request.weights or [1.0] * len(updates)
+    if len(weights) != len(updates):
+        raise LocalError("E0204", f"{len(weights)} weights for {len(updates)} adapters")
+    parts = []
+    for held, weight in zip(updates, weights, strict=True):
+        if held.kind != "adapter":
+            raise LocalError("E0204", f"{held.ref} is a base, and gathered are adapters")
+        block_dir = None if held.model == parent.model else base_for(services, held).folder
+        parts.append(Gathered(held.folder, block_dir, weight))
+    return checked(
+        GatherJob(
+            base_dir=parent.folder,
+            parent=parent.model,
+            parts=tuple(parts),
+            into_dir=into.folder if into.model != parent.model else None,
+            out_dir=str(out_dir),
+            energy=request.energy or 1.0,
+            rank=request.rank,
+            threads=services.config.learn.threads,
+            max_memory_bytes=services.memory_bytes,
+        )
+    )
+
+
+def _name(request: BlockRequest | GatherRequest) -> str:
     asked = hashlib.sha256(msgspec.json.encode(request)).hexdigest()[:16]
-    return f"block-{asked}-{secrets.token_hex(4)}"
+    return f"blocks-{asked}-{secrets.token_hex(4)}"

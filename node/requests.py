@@ -143,6 +143,19 @@ class BlockRequest(Request, frozen=True, kw_only=True, tag="block", tag_field="k
     threads: int | None = None
 
 
+class GatherRequest(Request, frozen=True, kw_only=True, tag="gather", tag_field="kind"):
+    """Make one adapter out of adapters of blocks of one parent."""
+
+    what: Annotated[list[Text], msgspec.Meta(min_length=1, max_length=60)]
+    into: Text  # the parent, or a block of it
+    weights: list[float] = []  # as many, or none
+    place: Text
+    name: Text
+    energy: float | None = None
+    rank: int | None = None
+    licence: Text = ""
+
+
 class EvalRequest(Request, frozen=True, kw_only=True, tag="eval", tag_field="kind"):
     """Measure a model on text of ours."""
 
@@ -185,6 +198,7 @@ JobRequest = (
     | QuantiseRequest
     | ExportRequest
     | BlockRequest
+    | GatherRequest
     | EvalRequest
     | PushRequest
     | PullRequest

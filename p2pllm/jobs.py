@@ -25,7 +25,7 @@ from p2pllm.job_fields import (
 from p2pllm.job_fields import Laid as Laid
 from p2pllm.job_fields import Probe as Probe
 from p2pllm.job_fields import Secret as Secret
-from p2pllm.jobs_blocks import BlockJob, BlockReport
+from p2pllm.jobs_blocks import BlocksJob, BlocksReport
 from p2pllm.jobs_device import CalibrateJob, CalibrateReport
 from p2pllm.jobs_files import FilesJob, FilesReport
 from p2pllm.jobs_learn import ContinualJob, ContinualReport
@@ -139,7 +139,7 @@ Job = (
     | DistillJob
     | ContinualJob
     | FilesJob
-    | BlockJob
+    | BlocksJob
 )
 
 
@@ -236,7 +236,7 @@ Report = (
     | DistillReport
     | ContinualReport
     | FilesReport
-    | BlockReport
+    | BlocksReport
 )
 
 

@@ -1,4 +1,4 @@
-"""The job that cuts a block out of a base and mends it: docs/specs/blocks.md."""
+"""The jobs of blocks: cut one out of a base, gather what blocks learnt: docs/specs/blocks.md."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ import msgspec
 from p2pllm.job_fields import Bytes, Directory, ModelId, Paths, Share, Threads, Tokens
 
 Kept = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Weight = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 
 
 class BlockJob(msgspec.Struct, frozen=True, kw_only=True, tag="block", tag_field="job"):
@@ -56,3 +57,41 @@ class BlockReport(msgspec.Struct, frozen=True, kw_only=True, tag="block", tag_fi
     dtype: str
     memory_estimate: int  # bytes, made before anything was loaded
     peak_rss: int
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """One adapter that goes into the mean, the block it stands on, and how much it counts."""
+
+    adapter_dir: Directory
+    block_dir: Directory | None = None  # None: it stands on the parent itself
+    weight: Weight = 1.0
+
+
+class GatherJob(msgspec.Struct, frozen=True, kw_only=True, tag="gather", tag_field="job"):
+    """Make one adapter of the parent, or of a block, out of adapters of blocks of unlike shapes."""
+
+    base_dir: Directory  # the parent
+    parent: ModelId = ""  # its model id; "" hashes it
+    parts: Annotated[tuple[Gathered, ...], msgspec.Meta(min_length=1, max_length=256)]
+    into_dir: Directory | None = None  # the block that the mean is for; None: the parent
+    out_dir: Directory
+    energy: Kept = 1.0  # share of ‖ΔW‖² that every module keeps
+    rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None  # at most
+    threads: Threads = 1
+    max_memory_bytes: Bytes = 0
+
+
+class GatherReport(msgspec.Struct, frozen=True, kw_only=True, tag="gather", tag_field="job"):
+    """An adapter that stands in `out_dir`."""
+
+    adapters: int
+    rank: int
+    energy: float  # the smallest share of ‖ΔW‖² that a module kept
+    norm: float
+    seconds: float
+    memory_estimate: int
+    peak_rss: int
+
+
+BlocksJob = BlockJob | GatherJob
+BlocksReport = BlockReport | GatherReport

@@ -5,6 +5,7 @@ import click
 from node import render
 from node.client import Document
 from node.commands.follow import absolute, run_job
+from node.commands.learn import place_of
 from node.commands.session import Session, complete_refs, verb, verbs
 
 _SHARE = click.FloatRange(0, 1, min_open=True)
@@ -65,4 +66,44 @@ def _cut(result: Document) -> list[str]:
     ]
 
 
-block = verbs("block", "Smaller models cut out of a base.", [cut])
+@verb(name="gather", long=True)
+@click.argument("what", metavar="REF...", nargs=-1, required=True, shell_complete=complete_refs)
+@click.option(
+    "--into",
+    required=True,
+    metavar="REF",
+    shell_complete=complete_refs,
+    help="The base that the blocks were cut from, or a block of it.",
+)
+@click.option("--weight", "weights", type=float, multiple=True, help="One for each [1].")
+@click.option("--name", required=True, help="What to call the adapter.")
+@click.option("--lang", help="Language of its place, such as en.")
+@click.option("--domain", help="Domain, such as medical.")
+@click.option("--sub", help="Sub-domain, such as cardiology.")
+@click.option("--place", help="Language, domain and sub in one: LANG/DOMAIN/SUB.")
+@click.option("--energy", type=_SHARE, help="Share of each change to keep [1].")
+@click.option("--rank", type=click.IntRange(1, 1024), help="At most, whatever is lost.")
+@click.option("--licence", metavar="SPDX", help="Such as apache-2.0; may wait for push.")
+def gather(session: Session, what: tuple[str, ...], **given: object) -> None:
+    """Make one adapter of a base out of adapters of its blocks: each part of the base learns from
+    those who have it. With one adapter of the base, --into a block takes it down to the block.
+    """
+    place = place_of(given.pop("place"), given.pop("lang"), given.pop("domain"), given.pop("sub"))
+    weights = given.pop("weights")
+    assert isinstance(weights, tuple)
+    body = {"kind": "gather", "what": list(what), "place": place, **given}
+    run_job(session, body | {"weights": list(weights) or None}, _gathered)
+
+
+def _gathered(result: Document) -> list[str]:
+    ref = render.clean(result.get("ref"))
+    return [
+        f"✓ {ref}",
+        f"{result.get('adapters')} adapters in rank {result.get('rank')}, at least "
+        f"{float(result.get('energy') or 0):.2%} of each change kept",
+        f"in {render.clean(result.get('path'))}",
+        f"next: p2pllm push {ref} --licence SPDX",
+    ]
+
+
+block = verbs("block", "Smaller models cut out of a base.", [cut, gather])

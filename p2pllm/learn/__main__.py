@@ -19,7 +19,7 @@ from p2pllm.jobs import (
     SketchJob,
     VitalsJob,
 )
-from p2pllm.jobs_blocks import BlockJob
+from p2pllm.jobs_blocks import BlockJob, GatherJob
 from p2pllm.jobs_device import CalibrateJob
 from p2pllm.jobs_files import FilesJob
 from p2pllm.jobs_learn import ContinualJob
@@ -106,6 +106,10 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
         from p2pllm.learn.block_cut import cut_block
 
         return cut_block(job, report)
+    if isinstance(job, GatherJob):
+        from p2pllm.learn.gather import gather
+
+        return gather(job, report)
     from p2pllm.learn.tune import tune
 
     return tune(job, report)
