@@ -53,6 +53,18 @@ def test_a_relative_path_is_refused(daemon: Daemon) -> None:
     assert refused.value.code == "E0204"
 
 
+def test_a_recommendation_without_models_says_that_none_was_considered(daemon: Daemon) -> None:
+    wanted = {"lang": "en", "domain": "medical", "task": "summarise", "max_memory_bytes": 10**9}
+    answer = daemon.client.post("recommend", wanted)
+    assert (answer["picks"], answer["considered"], answer["binding"]) == ([], 0, "none")
+    profile = daemon.client.get("profile")
+    assert 0 < profile["free_bytes"] <= profile["memory_bytes"]
+    assert profile["calibration"] is None
+    with pytest.raises(P2pllmError) as refused:
+        daemon.client.post("recommend", {"lang": "English"})
+    assert refused.value.code == "E0204"
+
+
 def test_noise_instead_of_http_does_not_stop_the_daemon(daemon: Daemon) -> None:
     with socket.socket(socket.AF_UNIX) as noise:
         noise.connect(str(daemon.home / "run" / "api.sock"))
