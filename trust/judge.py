@@ -132,9 +132,14 @@ def harmless(before: float, after: float) -> bool:
 
 
 def _shifted(seen: Sequence[_Seen]) -> bool:
-    """Whether most votes are flagged: trusted ones, which no number of new keys outweighs."""
+    """Whether most votes are flagged: trusted ones, which no number of new keys outweighs.
+
+    One or two peers are no place: where they alone are judged again, each answers for itself.
+    """
     trusted = [one for one in seen if one.before.state == "trusted"]
     counted = trusted if len(trusted) >= FOUNDERS else seen
+    if len({one.measured.peer for one in counted}) < FOUNDERS:
+        return False
     flagged = sum(one.flagged / one.copies for one in counted)
     return flagged > SHIFT * sum(1 / one.copies for one in counted)
 

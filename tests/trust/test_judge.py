@@ -113,6 +113,18 @@ def test_when_most_peers_turn_at_once_the_place_changed_and_nobody_is_blamed() -
     assert not any(standing.shut for standing in book.peers.values())
 
 
+def test_two_peers_that_are_judged_again_without_others_answer_for_themselves() -> None:
+    book, _ = play(rounds(20))
+    rng = random.Random(3)
+    for _ in range(6):
+        again = [
+            Measured(peer=node(100 + n), update=named(f"{n}"), features=features(rng, **HARM))
+            for n in range(2)
+        ]
+        book, _verdicts = judge(book, Round(batch=tuple(again)))
+    assert all(book.peers[node(100 + n)].state == "quarantined" for n in range(2))
+
+
 def test_a_quarantined_peer_that_turns_honest_comes_back() -> None:
     book, _ = play(rounds(8, p3=HARM))
     assert book.peers[node(3)].state == "quarantined"

@@ -16,7 +16,7 @@ SLOW_S = 900.0  # a round of all judges, on two cores that others use as well
 SETTINGS = {
     "P2PLLM_TRUST__SETTLE_S": "45",  # a round takes all that was pushed by then
     "P2PLLM_TRUST__REVIEW_S": "600",
-    "P2PLLM_TRUST__PROBE_TOKENS": "768",
+    "P2PLLM_TRUST__PROBE_TOKENS": "3000",
     "P2PLLM_TRUST__OWN_STEPS": "100",
     "P2PLLM_TRUST__AUDIT": "1",  # every node looks at what a quarantined peer sends
     "OMP_NUM_THREADS": "1",
