@@ -22,7 +22,7 @@ Kind = Literal["top", "sampled", "mixed"]
 class Caching(msgspec.Struct, frozen=True, kw_only=True):
     """What of a teacher's answers is kept."""
 
-    keep: Annotated[int, msgspec.Meta(ge=1, le=MAX_KEEP)] = 16  # entries a token
+    keep: Annotated[int, msgspec.Meta(ge=1, le=MAX_KEEP)] = 24  # entries a token
     kind: Kind = "mixed"
     # top: the likeliest, and one tail for the rest. sampled: that many draws, unbiased. mixed: half
     # of them the likeliest, half draws from the rest, unbiased too and less noisy.

@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 1.0  # of the pool's divergence, beside the new text's loss
     pool: int = 512  # rows in all
     merge: bool = False  # take the new factors in by 1/sqrt(step) (arXiv 2512.23017)
-    caching: Caching = Caching()  # of the pool's answers
+    caching: Caching = Caching(keep=16)  # of the pool's answers
     nucleus: float = 1.0
     seed: int = 0
 

@@ -243,6 +243,14 @@ def _joint(world: World) -> list[float]:
 
 def _canary(world: World) -> dict[str, Any]:
     """Plant a secret in the first domain; look for it in all that would leave the machine."""
+    said = [msgspec.to_builtins(world.settings), world.given.base_steps, SECRET, PLANTED]
+    kept = world.work / f"canary-{content_id(msgspec.json.encode(said))[:16]}.json"
+    if not kept.is_file():
+        kept.write_text(json.dumps(_plant(world)))
+    return dict(json.loads(kept.read_text()))
+
+
+def _plant(world: World) -> dict[str, Any]:
     name = world.domains[0]
     row = world.tokenizer.encode(" " + SECRET).ids
     rows = world.rows[name].clone()

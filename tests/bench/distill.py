@@ -29,8 +29,8 @@ from tests.bench._adapters import ground
 
 WAYS = ("hard", "full", "mixed", "sampled", "top")
 KEPT: dict[str, Caching] = {
-    "mixed": Caching(keep=16, kind="mixed"),
-    "sampled": Caching(keep=16, kind="sampled"),
+    "mixed": Caching(keep=24, kind="mixed"),
+    "sampled": Caching(keep=24, kind="sampled"),
     "top": Caching(keep=16, kind="top"),
 }
 HELD_TOKENS = 8192

@@ -58,7 +58,7 @@ def test_the_bytes_of_a_description_are_those_of_its_version() -> None:
         vocabulary=400,
         rows=2,
         seq=16,
-        caching=Caching(),
+        caching=Caching(keep=16),
     )
     assert msgspec.json.encode(said).decode() == GOLDEN_DESCRIPTION
     assert logit_cache.decode_description(GOLDEN_DESCRIPTION) == said

@@ -73,7 +73,7 @@ def test_a_taught_student_foretells_held_out_text_better(make: Make) -> None:
     job = make()
     report, said = run(job)
     assert report.teacher_loss < report.loss < report.base_loss - 0.1
-    assert report.bytes_per_token == pytest.approx(16 * 4 + 2 * 32 / 31)
+    assert report.bytes_per_token == pytest.approx(24 * 4 + 2 * 32 / 31)
     assert report.train_tokens == report.cached_tokens == 12 * 4 * 32
     assert adapter.inspect(Path(job.out_dir), Path(job.base_dir)).rank == 16
     assert sorted(p.name for p in Path(job.out_dir).iterdir()) == [
