@@ -84,6 +84,7 @@ def make(
 ) -> bytes:
     """The signed bundle of one subject; observations of others and other places are left out.
 
+    Of more measurements than a bundle holds the latest are shown; the verdicts are all there still.
     Raises LocalError E0801 if it would be longer than a bundle may be.
     """
     kept = []
@@ -91,6 +92,8 @@ def make(
         one = open_observation(record)
         if one.subject == asked.subject and one.place == asked.place:
             kept.append((one.by, one.seq, record))
+    packed = {content_id(raw): raw for raw in summaries}
+    shown = _latest(taken)
     bundle = Bundle(
         by=identity.node,
         subject=asked.subject,
@@ -98,8 +101,8 @@ def make(
         made_at=asked.made_at,
         ledger=tuple(ledger),
         observations=tuple(record for _, _, record in sorted(kept)),
-        summaries=tuple(sorted(set(summaries))),
-        taken=tuple(sorted(set(taken), key=codec.encode)),
+        summaries=tuple(sorted(packed[name] for name in _named(shown) if name in packed)),
+        taken=tuple(sorted(shown, key=codec.encode)),
     )
     raw = codec.sign(identity, PURPOSE, bundle)
     try:
@@ -107,6 +110,23 @@ def make(
     except PeerError as refused:
         raise LocalError("E0801", "the evidence is too long", why=[refused.message]) from refused
     return raw
+
+
+def _latest(taken: Iterable[Taken]) -> list[Taken]:
+    """As many of the latest as fit with the summaries that they name."""
+    kept: list[Taken] = []
+    names: set[ContentId] = set()
+    for one in sorted(set(taken), key=lambda one: (-one.round, one.update)):
+        names |= _named([one])
+        if len(names) > MAX_SUMMARIES or len(kept) == MAX_SUMMARIES:
+            break
+        kept.append(one)
+    return kept
+
+
+def _named(taken: Iterable[Taken]) -> set[ContentId]:
+    named = (name for one in taken for name in (one.summary, one.own, one.last))
+    return {name for name in named if name is not None}
 
 
 def open_bundle(raw: bytes) -> Bundle:

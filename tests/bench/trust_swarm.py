@@ -23,7 +23,7 @@ import torch
 from tests.bench._swarm import daemons, pool, pure
 from trust.features import Features
 
-TURNS = 4  # of one update an honest node and two a poisoner
+TURNS = 2  # of one update an honest node and two a poisoner
 WAVES, EACH = 3, 5  # of the poisoner that turns honest
 FAMILIES = ("flipped", "garbled")
 
@@ -89,7 +89,7 @@ def _daemons(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         found = {
             "quarantined_by_all": all(out),
             "quarantined_share": round(sum(out) / len(out), 3),
-            "updates_to_quarantine": caught["updates_to_quarantine"],
+            "verdicts_to_quarantine": caught["verdicts_to_quarantine"],
             "poison_applied_share": swarm.applied(),
             "max_hops": swarm.hops(),
             "verdicts": total,

@@ -137,6 +137,22 @@ def test_no_summary_makes_reading_it_fail(norm: float, move: float, module: floa
     assert found.verdicts[0].measured == "differs"
 
 
+def test_of_more_measurements_than_fit_the_latest_are_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bundle, "MAX_SUMMARIES", 5)
+    raws = [codec.encode(replace(SUMMARY, probe=named(str(n)))) for n in range(9)]
+    names = [content_id(raw) for raw in raws]
+    update = LIVED.verdicts[3].update
+    taken = [
+        Taken(update=update, round=n, summary=names[n], own=names[0], last=names[n - 1])
+        for n in range(1, 9)
+    ]
+    opened = open_bundle(LIVED.bundle(node(3), summaries=raws, taken=taken))
+    assert {one.round for one in opened.taken} == {6, 7, 8}
+    assert len(opened.summaries) == 5
+
+
 def test_evidence_that_is_too_long_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "MAX_BUNDLE_BYTES", 1000)
     with pytest.raises(LocalError) as caught:

@@ -15,7 +15,7 @@ TERMS = {"kind": "push", "licence": "Apache-2.0", "consent": True}
 SLOW_S = 900.0  # a round of all judges, on two cores that others use as well
 SETTINGS = {
     "P2PLLM_TRUST__SETTLE_S": "45",  # a round takes all that was pushed by then
-    "P2PLLM_TRUST__REVIEW_S": "600",
+    "P2PLLM_TRUST__REVIEW_S": "30",  # what is held is judged again, on turned probes
     "P2PLLM_TRUST__PROBE_TOKENS": "3000",
     "P2PLLM_TRUST__OWN_STEPS": "100",
     "P2PLLM_TRUST__AUDIT": "1",  # every node looks at what a quarantined peer sends
@@ -96,6 +96,17 @@ class Swarm:
 
         until(done, "every judge judged the wave", SLOW_S)
 
+    def decided(self) -> bool:
+        """Whether each judge has each poisoner out, or will not judge its updates again."""
+        self.look()
+        return not any(self._undecided(daemon) for daemon in self.judges)
+
+    def _undecided(self, daemon: Daemon) -> bool:
+        card = daemon.client.get("trust", place=str(PLACE))
+        out = {one["peer_id"] for one in card["peers"] if one["state"] in OUT}
+        held = {one["peer_id"] for one in card["places"][0]["updates"] if one["state"] == "held"}
+        return any(one.node in held - out for one in self.poisoners)
+
     def _open(self, daemon: Daemon, sent: Sequence[str]) -> list[str]:
         [place] = daemon.client.get("trust", place=str(PLACE))["places"]
         states = {one["manifest"]: one["state"] for one in place["updates"]}
@@ -125,7 +136,7 @@ class Swarm:
         return 1 + any(holder not in publishers for _, holder in self.holders)
 
     def fatal(self, peer: str) -> list[int | None]:
-        """For each judge the number of the peer's update whose verdict put it out."""
+        """For each judge the number of the verdict that put the peer out."""
         found = []
         for daemon in self.judges:
             verdicts = daemon.client.get("trust/explain", subject=peer)["verdicts"]
@@ -180,10 +191,12 @@ def poison(swarm: Swarm, turns: int) -> dict[str, Any]:
         say(f"turn {turn + 1} of {turns} pushed")
     swarm.begin()
     swarm.judged(sent)
+    say(f"judged once: {[swarm.states(one.node) for one in swarm.poisoners]}")
+    until(swarm.decided, "every poisoner is out, or nothing of it is held", SLOW_S)
     seen = [swarm.states(one.node) for one in swarm.poisoners]
     fatal = [swarm.fatal(one.node) for one in swarm.poisoners]
     say(f"all judged: poisoners {seen}, out at update {fatal}; applied {swarm.applied()}")
-    return {"states": seen, "updates_to_quarantine": fatal}
+    return {"states": seen, "verdicts_to_quarantine": fatal}
 
 
 def _flipped(made: Ground) -> Callable[[str, int], Path]:
