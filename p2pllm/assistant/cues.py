@@ -76,7 +76,20 @@ COMMON = frozenset(
         *("serves", "letter", "letters", "notice", "notices", "prices", "prizes", "worker"),
         *("workers", "farmed", "formed", "former", "banner", "banker", "rental", "mental"),
         *("central", "dental", "manage", "mensaje", "message", "messages", "member", "members"),
-        *("clause", "clauses", "planes", "planet", "reports", "report", "import", "export"),
+        *(
+            "courrier",
+            "courriers",
+            "transcript",
+            "transcripts",
+            "clause",
+            "clauses",
+            "planes",
+            "planet",
+            "reports",
+            "report",
+            "import",
+            "export",
+        ),
     }
 )
 

@@ -21,7 +21,9 @@ DOMAINS: Mapping[str, str] = {
         intensivstation*, uci, réanimation, cuidados intensivos, blood sugar, glucose,
         glucosa, glycémie, blutzucker*, rehab, rehabilit*, réadaptation, reha, physio,
         vaccination*, epidemi*, épidémi*, seuche*, operating theatre, arztgespräch*,
-        sanitätsdienst, wellness, bienestar médico
+        sanitätsdienst, wellness, bienestar médico, ailment*, dolencia*, injur*, lesion*,
+        verletz*, blessure*, vacun*, vaccine*, hygiene, hygiène, palliativ*, paliativ*,
+        allerg*, tumor*, diagnosis, prognosis
         | doctor, doctors, doctor's, physician*, clinician*, nurse, nurses, nurse's, nursing,
         hospital*, clinic, clinics, patient, patients, patient's, ward, symptom*, discharge
         letter*, médico, médicos, doctora, doctores, enfermer*, paciente*, médecin*, docteur*,
@@ -36,7 +38,8 @@ DOMAINS: Mapping[str, str] = {
         medics, health worker*, krankenakte*, medikament*, médicament*, medicamento*,
         medication*, pill, pills, apotheke*, pharmacist*, farmacéutic*, pharmacien*,
         therapist*, psychologist*, psicólog*, psychologue*, psychologe*, physiotherapeut*,
-        rettungswagen""",
+        rettungswagen, icu nurse*, nurse practitioner*, emt, paramedic*, sanitario*,
+        ambulancier*, heilpraktiker*, infirmerie, krankenpfleger*""",
     "law": """
         law, laws, legal*, juridic*, judicial, jurisprudence, jurisprudencia, derecho, ley,
         leyes, juridique*, droit, juríd*, juristisch*, recht, rechts*, jura, gesetz*, *recht,
@@ -48,9 +51,11 @@ DOMAINS: Mapping[str, str] = {
         paragraf*, rechtsprechung*, rechtsberatung*, sentencia*, jugement*, arrêts, urteile,
         procès, demanda judicial, pleitos, eviction*, desahucio*, expulsion locative,
         räumungsklage*, testament*, inheritance, herencia*, héritage*, erbrecht*, erbschaft*,
-        demanda* judicial*, demandas, klageschrift*, assignation en justice, plainte,
-        plaintes, derecho de *, droit de *, droit du *, vollmacht*, poder notarial,
-        procuration*, copyright law, arbitration, arbitraje, arbitrage
+        demanda* judicial*, klageschrift*, assignation en justice, plainte, plaintes,
+        vollmacht*, poder notarial, procuration*, copyright law, arbitration, arbitraje,
+        arbitrage, droit du travail, droit de la famille, droit de la consommation, derecho de
+        familia, derecho de autor, small claims, claim form*, dispute*, litige*, litigio*,
+        rechtsstreit*
         | lawyer*, attorney*, solicitor*, barrister*, paralegal*, court, courts, judge,
         judges, abogad*, bufete*, tribunal*, juez, jueces, avocat*, juge, juges, notaire*,
         notary, notaries, notari*, anwalt*, anwält*, *anwalt*, *anwält*, gericht, gerichts*,
@@ -58,7 +63,7 @@ DOMAINS: Mapping[str, str] = {
         jurist, juristen, lawsuit*, law firm, legal aid, ngo law, mediator*, magistrat*,
         huissier*, gerichtsvollzieher*, procurador*, asesor legal, plaintiff*, defendant*,
         prozess, mandant*, mandanten, schöffe*, clerk, paralegals, legislat*, parliament,
-        parlament*, ngo lawyer""",
+        parlament*, ngo lawyer, ngo's lawyers, defensor*, defender*, clerk*, notariat""",
     "finance": """
         finance*, financial*, financier*, financière*, financièr*, fintech, banking,
         economic*, economics, finanz*, finanzas, financiero*, financiera*, económic*,
@@ -70,7 +75,9 @@ DOMAINS: Mapping[str, str] = {
         quarterly report*, bilan comptable, transacti*, transaccion*, überweisung*, virement*,
         transferencias bancarias, iban, cash flow, tesorería, trésorerie, stocks, aktien,
         acciones, dividend*, steuerfrage*, finanzamt, treasurer, lohnabrechnung*, nóminas,
-        fiche* de paie, payslip*, gehaltsabrechnung*
+        fiche* de paie, payslip*, gehaltsabrechnung*, insur*, seguro de *, assurance*,
+        versicherung*, wealth, patrimonio, patrimoine, vermögen*, anlageberat*, geldanlage*,
+        market report*, inflation, banker*, risk report*, esg, controlling, hypotheken*
         | bank, banks, banco, bancos, banque, banques, banken, bank*, broker*, money, dinero,
         argent, geld, accountant*, contable*, comptable*, buchhalter*, invoice*, factura,
         facturas, facture*, rechnung, rechnungen, bourse, börse*, bolsa, stock market,
@@ -79,7 +86,8 @@ DOMAINS: Mapping[str, str] = {
         caja de ahorros, kontoauszüg*, extractos bancarios, relevés bancaires, bank
         statement*, receipts, recibos, quittungen, belege, tickets de caisse, fattur*,
         autónomo*, freelancer*, freiberufl*, indépendant*, sparer, shareholder*, accionista*,
-        actionnaire*, aktionär*""",
+        actionnaire*, aktionär*, loan officer*, teller, steuerberater*, kassenwart,
+        trésorier*, tesorero*""",
     "education": """
         education*, educational, educativ*, educación, educacion, éducati*, enseignement*,
         pedagog*, pédagog*, pädagog*, bildung*, unterricht*, enseñanza, tutoring, e-learning,
@@ -92,7 +100,11 @@ DOMAINS: Mapping[str, str] = {
         flashcard*, karteikarten, thesis, tesis, klausur*, grading essays, schulaufgabe*,
         aufsatz, *aufsatz*, *aufsätze, *aufsätzen, rédaction scolaire, dictées, exercices
         scolaires, übungsaufgabe*, lernhilfe*, study help, study buddy, revision notes,
-        kindergarten*, guardería*, crèche, spracherwerb, clases de idiomas, cours de langue*
+        kindergarten*, guardería*, crèche, spracherwerb, clases de idiomas, cours de langue*,
+        e learning, mooc, teaching material*, unterrichtsmaterial*, material didáctico,
+        matériel pédagogique, learning app, lernapp*, exam questions, prüfungsfragen,
+        preguntas de examen, sujets d'examen, study notes, apuntes, lecture notes, vorlesung*,
+        cours magistral, universitar*
         | school*, teacher*, student*, pupil*, classroom*, homework, lesson*, exam, exams,
         university, universities, college*, kids learn*, escuela*, colegio*, profesor*,
         maestro*, maestra*, estudiante*, alumno*, alumna*, universidad*, deberes, examen*,
@@ -103,7 +115,8 @@ DOMAINS: Mapping[str, str] = {
         *lehrer, *lehrerin, classe de, classes de, lernende*, kids, children, niños, niñas,
         enfants, kinder, kindern, teenager*, adolescent*, jugendliche*, azubi*, apprenti*,
         essays, quiz, quizzes, learner*, trainees, docente*, pupils, instituto, profe, profes,
-        prof, seminar*, workshop participants, campus, facultad, faculté, fakultät, aprendiz*""",
+        prof, seminar*, workshop participants, campus, facultad, faculté, fakultät, aprendiz*,
+        professor*, lecturer*, docent*, dozent*, scholar*, becario*""",
     "code": """
         coding, programming, software*, source code, code, codes, codebase*, developer tool*,
         programación, programacion, programar, código, codigo, programmation, programmier*,
@@ -124,7 +137,9 @@ DOMAINS: Mapping[str, str] = {
         semences, saatgut, seed, seeds, fertiliz*, fertilis*, dünger, abono*, engrais, olivo*,
         olivar*, maisanbau, *anbau, anbau, sembr*, siembra, semis, aussaat, riegos, winzer*,
         vigneron*, viticultor*, apicult*, imker*, jardinage, jardinería, gardening, garden
-        advice
+        advice, animal husbandry, greenhouses, gewächshaus*, invernaderos, pesticid*,
+        herbicid*, fumigar, cosechas, récoltes, silage, silaje, ensilage, pâturage*, pasto,
+        pastos, weide*, pasture*
         | farm, farms, farmer*, granja*, granjero*, agricultor*, agriculteur*, agricultrice*,
         ferme, fermes, fermier*, bauer, bauern*, bäuer*, bauernhof*, hof, crop, crops,
         cultivo*, cosecha*, récolte*, recolte*, ernte*, harvest*, tractor*, traktor*,
@@ -135,7 +150,8 @@ DOMAINS: Mapping[str, str] = {
         beehive*, hive, hives, ruche*, colmena*, bienenstock*, silo, silos, stall, tomato*,
         tomaten, tomates, plants, plantas, plantes, pflanzen*, garden*, jardín*, jardin*,
         garten*, gärtner*, barn, barns, establo*, étable*, scheune*, tractors, drought,
-        sequía, sécheresse, dürre""",
+        sequía, sécheresse, dürre, farmhand*, jornalero*, ouvrier agricole, landarbeiter*,
+        rancher*, agronomist*, agrónomo*, agronome*""",
     "sports": """
         sport, sports, sporting, deporte*, deportiv*, sportif*, sportive*, sportlich*,
         athletic*, atletismo, athlétisme, leichtathletik, sport*, sportverein*, turnverein*,
@@ -156,16 +172,21 @@ DOMAINS: Mapping[str, str] = {
         prensa, actualité*, presse, journalis*, nachrichten*, zeitung*, nachrichtenartikel,
         headlines, newsroom*, medienhaus, press release*, nota de prensa, notas de prensa,
         communiqué*, pressemitteilung*, reportage*, editorial*, breaking news, presse
-        économique, prensa económica, wirtschaftspresse, zeitungsartikel*
+        économique, prensa económica, wirtschaftspresse, zeitungsartikel*, columnist*, podcast
+        show notes, local paper, periódico*, quotidien régional, tageszeitung*, revue de
+        presse, pressespiegel
         | reporter*, journalist*, periodista*, journaliste*, redaktion*, rédaction de presse,
-        redacción periodística, headline*, titular*, artículos, articles de journal""",
+        redacción periodística, headline*, titular*, artículos, articles de journal,
+        newsreader""",
     "science": """
         science, sciences, scientific*, ciencia*, científic*, cientific*, scientifique*,
         wissenschaft*, naturwissenschaft*, research papers, *forschung, physics research,
-        astronom*
+        astronom*, geology, quantum, quantique, cuántic*, materials science, climate science,
+        peer review*, preprint*
         | scientist*, researcher*, research, investigador*, chercheur*, forscher*, forschung*,
         arxiv, laboratory, laboratorio*, laboratoire*, labor, lab, labs, academic paper*,
-        investigación""",
+        investigación, experiment*, microscop*, postdoc*, phd, doctorado, thèse, doktorarbeit,
+        dissertation*""",
     "support": """
         customer support, customer service*, customer care, helpdesk, help desk, support
         tickets, support ticket*, tech support, technical support, it support, call center,
@@ -179,9 +200,11 @@ DOMAINS: Mapping[str, str] = {
         kunden-e-mails, kundenbeschwerden, emails von kunden, e-mails von kunden, mails von
         kunden, mails de clients, hotline*, postventa, after-sales, call center*, call-centre,
         callcenter*, avis clients, kundenbewertung*, kundenfeedback, customer feedback,
-        customer review*, comentarios de clientes, opiniones de clientes, customer chat*
+        customer review*, comentarios de clientes, opiniones de clientes, customer chat*,
+        support chat, support emails, support desk, helpdesk*, mesa de ayuda, servicio
+        técnico, guichet, hotline, first level support, second level support, service center
         | customer*, cliente*, client*, kunden*, kunde, ticket*, complaint*, queja*,
-        réclamation*, reclamation*, beschwerde*, contact form*, service desk""",
+        réclamation*, reclamation*, beschwerde*, contact form*, service desk, complainant*""",
     "retail": """
         retail*, e-commerce, ecommerce, online shop*, online store*, comercio electrónico,
         comercio, commerce, vente en ligne, einzelhandel*, onlinehandel, handel, tienda

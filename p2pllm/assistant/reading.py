@@ -118,12 +118,11 @@ def normal(slot: str, value: object) -> object:
         found = text.find(slot, known[slot], plain)
         best = [one for one in found if not one.hint] or found
         return best[0].value if best else plain.replace(" ", "-")
-    found = _places(plain)
-    pick = [one for one in found if one.slot.startswith(slot)]
     for name in DOMAINS if slot == "domain" else {n for subs in SUBS.values() for n in subs}:
         if text.plain(name) == plain:
             return name
-    return (pick[0].value if pick else plain.replace(" ", "-")) if plain else ""
+    domain, sub = _domain(_places(plain))
+    return (domain if slot == "domain" else sub) or plain.replace(" ", "-")
 
 
 def _capitals(said: str, line: str) -> list[Found]:
@@ -199,7 +198,7 @@ def _domain(found: Sequence[Found]) -> tuple[str, str]:
         first.setdefault(
             one.value if one.slot == "domain" else one.slot.removeprefix("sub "), one.start
         )
-    named = {one.value for one in plain}
+    named = {one.value for one in plain} | {one.slot.removeprefix("sub ") for one in subs}
     domain = max(weight, key=lambda name: (name in named, weight[name], -first.get(name, 0)))
     own = [one for one in subs if one.slot == f"sub {domain}"]
     own.sort(key=lambda one: (one.value in _BROAD, one.start))
@@ -246,7 +245,7 @@ def _task(line: str, wait: Amount | None, langs: Sequence[Found]) -> str:
         if not plain or at < plain[0].start:
             return "qa"
     for one in best:
-        fast = one.value == "qa" and one.hint and wait and 0 <= wait.start - one.end < 40
+        fast = one.value == "qa" and one.hint and wait and -60 < wait.start - one.end < 40
         if not fast:
             return _seen(one, line) if one.value == "identify" else one.value
     return ""

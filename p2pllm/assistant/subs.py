@@ -152,7 +152,9 @@ SUBS: Mapping[str, Mapping[str, str]] = {
         "tax": """
             tax, taxes, taxation, tax return*, impuesto*, fiscalidad, tributari*, impôt*,
             impot*, fiscalité, steuer, steuern, steuererklärung*, steuer*, vat, iva, tva,
-            mehrwertsteuer, hacienda""",
+            mehrwertsteuer, hacienda, fiscal, fiscales, fiscaux, fiscale, tributario,
+            tributaria, declaración de la renta, déclaration d'impôts, finanzamt,
+            steuererklärung, steuerbescheid*, umsatzsteuer, irs""",
         "banking": "banking, banca, bancari*, bancaire*, bankwesen, bankgeschäft*, retail bank*",
         "accounting": """
             accounting, bookkeeping, contabilidad, comptabilité, comptable*, buchhaltung*,
@@ -206,7 +208,10 @@ SUBS: Mapping[str, Mapping[str, str]] = {
             alemán, cours d'anglais, cours d'espagnol, cours d'allemand, englischunterricht,
             französischunterricht, spanischunterricht, aprender inglés, apprendre l'anglais,
             englisch lernen, learn english, learn spanish, learn french, learn german,
-            aprender idiomas, apprendre une langue""",
+            aprender idiomas, apprendre une langue, learn the language, learning the language,
+            learning a language, aprender el idioma, apprendre la langue, die sprache lernen,
+            sprache lernen, language learner*, vocabulary practice, sprachen lernen,
+            conjugat*, conjugaison*, conjugación*""",
         "primary": """
             primary school*, elementary school*, escuela primaria, primaria, école primaire,
             ecole primaire, école élémentaire, grundschule*, grundschul*, kindergarten,

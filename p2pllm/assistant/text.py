@@ -11,7 +11,7 @@ _APART = re.compile(r"[-\u2010-\u2015_/'`\u2019\u00b4]+")
 _GAPS = {"*": r"\S+(?: \S+)?", "**": r"\S+(?: \S+){0,8}?"}  # a word or two, up to nine words
 _WORD = re.compile(r"[a-z0-9]+")
 CLOSE_LETTERS = 7  # a word this long may have one letter wrong, one of LOOSE_LETTERS two
-LOOSE_LETTERS = 10
+LOOSE_LETTERS = 12
 STEM_LETTERS = 4  # a word that begins with a term this long is spelt as it should be
 
 
@@ -86,13 +86,14 @@ def _regex(term: str) -> str:
 
 @cache
 def vocabulary(*lexicons: tuple[tuple[str, str], ...]) -> Mapping[str, tuple[str, ...]]:
-    """Single words of lexicons by their first letter and length, for `mend`."""
+    """Plain single words of lexicons by their first letter, `*` kept, for `mend`."""
     words: dict[str, set[str]] = {}
     for lexicon in lexicons:
         for _, terms in lexicon:
             for term in terms.partition("|")[0].split(","):
-                word = plain(term).rstrip("*")
-                if _WORD.fullmatch(word) and len(word) >= STEM_LETTERS:
+                word = plain(term)
+                stem = word.rstrip("*")
+                if _WORD.fullmatch(stem) and len(stem) >= STEM_LETTERS:
                     words.setdefault(word[0], set()).add(word)
     return {first: tuple(sorted(group)) for first, group in words.items()}
 
@@ -107,12 +108,20 @@ def _mended(word: str, words: Mapping[str, tuple[str, ...]], keep: frozenset[str
     if word in keep:
         return word
     group = words.get(word[0], ())
-    if any(word.startswith(right) or right.startswith(word) for right in group):
+    stems = [right.rstrip("*") for right in group]
+    if any(word.startswith(stem) or stem.startswith(word) for stem in stems):
         return word
-    group = tuple(right for right in group if len(right) >= CLOSE_LETTERS)
-    allowed = 1 if len(word) < LOOSE_LETTERS else 2
-    best = min(((distance(word, right, allowed), right) for right in group), default=(9, word))
-    return best[1] if best[0] <= allowed else word
+    best, off = word, 9
+    for right, stem in zip(group, stems, strict=True):
+        # An ending may be any of a term with a star; of others a last letter is an inflection.
+        open_ = right.endswith("*") and len(stem) >= CLOSE_LETTERS
+        start = word[: len(stem)] if open_ else word
+        allowed = 1 if min(len(start), len(stem)) < LOOSE_LETTERS else 2
+        if len(stem) < CLOSE_LETTERS or (not open_ and start[:-1] == stem[:-1]):
+            continue
+        if (wrong := distance(start, stem, allowed)) <= min(allowed, off - 1):
+            best, off = stem + word[len(start) :], wrong
+    return best
 
 
 def distance(one: str, other: str, most: int) -> int:

@@ -12,12 +12,15 @@ DEVICES: Mapping[str, str] = {
         teléfono*, telefono*, móvil, móviles, celular*, téléphone*, telephone*, portable,
         ordiphone*, handy*, handys, mobiltelefon*, telefon, mobilgerät*, fairphone*, *handy,
         *smartphone, smartphones, telefone, iphones, teléfonos, cell phones, phones, smartfon,
-        galaxy phone, telephones, fon""",
+        galaxy phone, telephones, fon, feature phone, handset, pixel 8, teléfono inteligente,
+        smart phone, ios device, mobiltelefone, mobilen gerät, mobile gerät, telefonino,
+        móviles android, xiaomi, samsung galaxy, oppo, huawei phone""",
     "tablet": """
         tablet*, tablette*, ipad*, ipads, tableta*, galaxy tab, *tablet, *tablets, *tablette,
         android tablet*, tablet android, tablette android, ardoise numérique, surface go,
         surface pro, fire tablet, kindle fire, e reader, ereader, liseuse, tablet pc, tablets
-        pc, ipad mini, tabletas, tablettes, pad""",
+        pc, ipad mini, tabletas, tablettes, pad, ipad pro, ipad air, lenovo tab, samsung tab,
+        tab s9, drawing tablet, tablet computer, tableta android""",
     "laptop": """
         laptop*, lap top*, notebook*, macbook*, chromebook*, ultrabook*, thinkpad*, portátil,
         portatil, portátiles, ordenador portátil, computadora portátil, computador portátil,
@@ -25,7 +28,9 @@ DEVICES: Mapping[str, str] = {
         klapprechner, *laptop, *laptops, *notebook, notebook computer, mac book*, portable
         computer, ordi portable, ordis portables, notebook pc, firmenlaptop, dell xps, surface
         laptop, mac portable, portátil gamer, gaming laptop, laptops, schlepptop, convertible,
-        framework laptop, libro de notas, dienstlaptop, notebooks""",
+        framework laptop, libro de notas, dienstlaptop, notebooks, surface book, zenbook,
+        latitude, probook, elitebook, ideapad, yoga laptop, asus laptop, hp laptop, portable
+        pc, klapp-rechner, mobile workstation""",
     "desktop": """
         desktop*, desktop pc, pc, pcs, workstation*, personal computer*, imac*, mac mini,
         tower pc, office computer*, gaming pc, gaming rig, computer, computers, ordenador*,
@@ -37,7 +42,10 @@ DEVICES: Mapping[str, str] = {
         imac pro, ordinateur du cabinet, pc de la oficina, pc del trabajo, pc du bureau, mac
         studio, mac pro, heimcomputer, heim-pc, computadoras, estación de trabajo, estacion de
         trabajo, ordenador de mesa, pc gamer, gaming computer, tower, arbeitsstation,
-        standcomputer, tischcomputer""",
+        standcomputer, tischcomputer, optiplex, all-in-one pc, home pc, office pc, work pc,
+        lab computer, school computer, library computer*, torre, pc sobremesa, equipo del
+        despacho, poste fixe, unité centrale, kiosk pc, terminal de oficina, praxis-pc,
+        büro-pc, windows pc, windows computer, linux pc""",
     "server": """
         server*, servers, servidor*, serveur*, cloud, vps, data center*, datacenter*, rack,
         cluster, rechenzentrum, centro de datos, centre de données, *server, nube, nas,
@@ -45,12 +53,15 @@ DEVICES: Mapping[str, str] = {
         on-premises, servidores, serveurs, servern, serverraum, kubernetes cluster, hosted,
         hébergé, hosting, linux box, server room, machine virtuelle, máquina virtual,
         virtuelle maschine, vserver, root server, rootserver, gpu server, blade, proxmox,
-        backend""",
+        backend, dedicated server, home server, homelab, synology, qnap, nas box, bare metal,
+        ec2, gcp, azure vm, heimserver, servidor dedicado, serveur dédié, docker host, hpc,
+        cluster node""",
     "watch": """
         watch, watches, smartwatch*, smart watch*, wearable*, apple watch, reloj*, reloj
         inteligente, montre*, montre connectée, uhr, armbanduhr, smarte uhr, *uhr, fitness
         band, smart-watch, on my wrist, en la muñeca, au poignet, am handgelenk, smartwatches,
-        pulsera""",
+        pulsera, garmin, fitbit, galaxy watch, wear os, pulsera inteligente, bracelet
+        connecté, fitnessarmband, wrist device, wrist""",
     "embedded": """
         embedded, embedded device*, embedded board*, embedded system*, microcontroller*,
         arduino*, esp32, iot, iot device*, iot gateway*, internet of things, single board
@@ -59,7 +70,10 @@ DEVICES: Mapping[str, str] = {
         embarqué, dispositivo integrado, placa, einplatinen*, objet connecté, internet de las
         cosas, sensor node, edge device*, edge box, gateway, raspberry alternative, plc, iot
         board, esp8266, stm32, microcontrollers, sbc, capteur*, sensor*-board, platine,
-        steuergerät, placa embebida, carte embarquée, sensorknoten""",
+        steuergerät, placa embebida, carte embarquée, sensorknoten, set top, smart speaker,
+        altavoz inteligente, enceinte connectée, smart home hub, hub domótico, home automation
+        box, router, industrial controller, sps, autómata, automate, kiosk, kiosque, quiosco,
+        pos terminal, kassenterminal, terminal de paiement, smart camera, cámara inteligente""",
     "jetson": "jetson*, nvidia jetson*, jetson nano, jetson orin",
     "mini-pc": "mini pc, mini-pc, minipc, nuc, intel nuc, thin client*",
     "browser": "browser*, web browser, navegador*, navigateur*, webbrowser*",

@@ -17,7 +17,12 @@ TASKS: Mapping[str, str] = {
         acort*, l'essentiel, en quelques lignes, en bref, abrège*, version courte, raccourc*,
         fasst ** zusammen, fasse ** zusammen, fassen ** zusammen, kurz fassen, kurz zu fassen,
         das wesentliche, auf den punkt, kurzversion*, kurze fassung, in wenigen sätzen, knapp
-        wiederg*, zusammenfasst""",
+        wiederg*, zusammenfasst, boil* down, trim* down, distil*, abridg*, whittle* down,
+        bullet points, bulletpoints, in two sentences, in three sentences, in one paragraph,
+        short form, summing, gist of, resumid*, condensad*, en dos frases, en tres frases, en
+        una frase, viñetas, esquema*, extracto, extractos, condensé*, en deux phrases, en
+        trois phrases, fiche de lecture, in zwei sätzen, in drei sätzen, gekürzt*,
+        komprimier*, straff*, eindampf*, abriss, inhaltsangabe*, protokollzusammenfassung*""",
     "classify": """
         classif*, categori*, label*, tagging, tag my, tag our, tag the, tag each, tag
         incoming, sorting, sort my, sort our, sort the, sort incoming, sorts, sentiment*, spam
@@ -43,13 +48,20 @@ TASKS: Mapping[str, str] = {
         urgencia, por prioridad, por tema, par urgence, par priorité, par thème, par sujet,
         nach dringlichkeit, nach thema, nach priorität, einordnet, einsortier*,
         einzusortieren, aussortier*, vorsortier*, triagier*, urgent or not, spam or not,
-        veracity, fake news detection""",
+        veracity, fake news detection, assess, assesses, assessing, evaluate whether, judge
+        whether, mark as, marks as, urgent from, good or bad, which category, what kind of,
+        what type of, into categories, into classes, predict, predicts, valorar si, valora si,
+        en categorías, qué tipo de, evaluar si, predecir, catégorie, en catégories, de quel
+        type, évaluer si, prédire, in kategorien, welche art, welcher art, vorhersag*,
+        beurteil*, prüft ob, prüfen ob""",
     "translate": """
-        translat*, interpreter for, traduc*, traduz*, traduir*, tradui*, traduct*, übersetz*,
-        *übersetzung, *übersetzungen, *übersetzen, dolmetsch*, localisation, localization,
-        localise our, localize our, translation, interpret from, put * into english, render
-        into, pasar al español, pasar al inglés, pasar al francés, verter al, mettre en
-        anglais, passer en anglais, ins deutsche bring*, ins englische bring*""",
+        translat*, traduc*, traduz*, traduir*, tradui*, traduct*, übersetz*, *übersetzung,
+        *übersetzungen, *übersetzen, dolmetsch*, localisation, localization, localise our,
+        localize our, translation, interpret from, put * into english, render into, pasar al
+        español, pasar al inglés, pasar al francés, verter al, mettre en anglais, passer en
+        anglais, ins deutsche bring*, ins englische bring*, english version, versión inglesa,
+        version anglaise, vertaal, interpreter, intérprete*, interprète*, bilingual,
+        bilingüe*, bilingue*, zweisprachig*""",
     "extract": """
         extract*, pull out, pulls out, pulling out, information extraction, entity
         recognition, named entit*, ner, find the names, find names, find dates, pick out,
@@ -68,7 +80,10 @@ TASKS: Mapping[str, str] = {
         sucht ** heraus, sammelt ** ein, herausziehen, herauszieht, auflist*, datenpunkte,
         metadata, structured fields, aus ** ziehen, ausles*, auszuziehen, rausziehen,
         raussuchen, herausschreib*, exzerp*, einsammeln, pick the, fish out, dig out,
-        recopil*, recabar, recueillir, sortir les, sort les données""",
+        recopil*, recabar, recueillir, sortir les, sort les données, scan for, scans for,
+        retrieve the, capture the, captures the, table of, into a table, into json, als
+        tabelle, en una tabla, dans un tableau, en json, sacarle, capturar, capture les,
+        saisir les, erfassen, erfasst, entnehmen, entnimmt, rausholen, rausfiltern""",
     "qa": """
         question answering, question-answering, answer* question*, answer* * question*,
         respond to question*, reply to question*, q&a, q and a, qa, faq, faqs, look up
@@ -83,7 +98,9 @@ TASKS: Mapping[str, str] = {
         frage-antwort*, fragen und antworten, antworten auf fragen, auf fragen antwort*,
         auskunft*, auskünfte, handles questions, handle questions, handle queries, answer
         queries, answers queries, information desk, look things up, nachschlag*, ask about,
-        asks about, preguntar sobre, preguntar por, demander
+        asks about, preguntar sobre, preguntar por, demander, q&as, helpdesk answers, answers
+        from, renseigne*, renseignement*, informieren über, auskünften, wissensfragen,
+        quizfragen, trivia, quiz me
         | answering, answer, answers, responda, responder, contestar, répondre, réponde,
         répond, antworten, antwortet, replies, reply""",
     "write": """
@@ -97,7 +114,9 @@ TASKS: Mapping[str, str] = {
         textos, crea textos, créer, crée, erzeug*, texten, ausformulier*, quiz, quizzes,
         cuestionarios, redige*, write up, protokollieren, caption*, légende*, headlines for,
         slogans, emails schreiben, ausfüllen, fill in forms, fill out, rellenar, remplir,
-        compose""",
+        compose, wording for, ghostwrit*, blog posts, newsletter texts, redactor, redactora,
+        rédacteur, texter, textgenerator, inventar, inventer, erfinden, ausdenken, dichte*,
+        storys""",
     "rewrite": """
         rewrit*, rephras*, paraphras*, correct*, proofread*, proof-read*, grammar*, spell
         check*, spellcheck*, simplif*, plain language, polish my, polish our, polishing, edit
@@ -114,7 +133,12 @@ TASKS: Mapping[str, str] = {
         rechtschreibung, correcciones, ortografía, fautes, reword, plain english, lenguaje
         llano, français facile, einfaches deutsch, tippfehler, typos, stilistisch,
         rechtschreibfehler*, korrekturles*, redigier*, faute*, relis, corrige, revise my,
-        revisar mis textos, improve * wording""",
+        revisar mis textos, improve * wording, spelling mistakes, grammar mistakes, mistakes
+        in, language check, style check, make * sound, sound more, more formal, less formal,
+        easier to read, easy language, easy-read, jargon free, without jargon, más formal, más
+        sencillo, sin jerga, plus formel, plus simple, sans jargon, in verständlich*,
+        sprachlich, stil verbessern, ortografia, erreurs de français, corrector, correctrice,
+        corrector de estilo""",
     "complete": """
         autocomplet*, auto-complet*, auto complet*, code completion, completion, completions,
         complete code, complete my code, completing, finish sentences, next word prediction,
@@ -133,20 +157,28 @@ TASKS: Mapping[str, str] = {
         konversation*, redet, to talk, talks with, speak to, talk about, hablar de, parler de,
         reden über, sprechen über, para hablar, bot de charla, gesprächspartner*, plauderbot*,
         sprachassistent*, converse, conversa, dialogue avec, dialogar, keep * company,
-        gesellschaft leisten
+        gesellschaft leisten, sparring, discussion partner, to chat, tertulia, bavarder,
+        blabla, schnack*, klönen, dialogsystem*, dialogpartner*, interactive, interactivo,
+        interactif, interaktiv
         | assistant*, bot, bots, asistente*, assistent*, assistente*, assistant virtuel,
         tutor, tutors, tutoring, tuteur, nachhilfe, nachhilfelehrer, coach, explain*, explic*,
         expliqu*, erklär*, advice, advise*, aconsej*, conseil*, beraten, berat*, help me with,
         *beratung, beratung*, orienta*, recommend*, tips, consejos, conseils, tipps, hinweise,
-        ratschl*, guidance, walk * through, explain, talks, coaching, bot de, ratgeber*""",
+        ratschl*, guidance, walk * through, explain, talks, coaching, bot de, ratgeber*,
+        coach*, mentor*, guide, guía, begleiter*, helfer, helper, ayudante, aide, advisor*,
+        adviser*, asesor*, conseiller*, berater*""",
     "transcribe": """
         dictation, dictado, dictée*, diktat*, diktier*, speech to text, transkri*,
         transcribe*, transcribing, transcription, transcriptions, transcribir, transcripción,
-        transcrire, verschriftlich*""",
+        transcrire, verschriftlich*, speech recognition, reconocimiento de voz, reconnaissance
+        vocale, spracherkennung, voice notes to text, subtitles, subtítulos, sous-titres,
+        untertitel""",
     "search": """
         search*, retriev*, find documents, find relevant, semantic search, look for documents,
         buscar, búsqueda, busque, recuperar documentos, recherch*, chercher, suche*,
-        durchsuch*, suchmaschine*, embeddings, embedding""",
+        durchsuch*, suchmaschine*, embeddings, embedding, document search, recherche
+        documentaire, búsqueda documental, dokumentensuche, find similar, rag, indexing,
+        indexar, indexer, look through""",
     "-": """
         sort of, some sort, kind of, what i write, i write, we write, they write, i type, lo
         que escribo, escribo, escribimos, lo que escriba, j'écris, ce que j'écris, nous
@@ -191,10 +223,15 @@ LICENCES: Mapping[str, str] = {
     "CC0-1.0": "cc0-1.0, cc0, public domain, dominio público, domaine public, gemeinfrei*",
     "permissive": """
         permissive*, permisiv*, permissiv*, commercial use, commercially, for commercial use,
-        uso comercial, usage commercial, kommerziell*, kommerzielle nutzung""",
+        uso comercial, usage commercial, kommerziell*, kommerzielle nutzung, business use,
+        commercial licence, licencia comercial, licence commerciale, kommerziell nutzbar,
+        geschäftlich nutzbar""",
     "open-source": """
         open source, open-source, opensource, código abierto, codigo abierto, software libre,
         licencia libre, licencia abierta, licence libre, licence ouverte, logiciel libre,
         source ouverte, freie lizenz, offene lizenz, quelloffen*, open license, open licence,
-        free licence, free license, freie software, openly licensed""",
+        free licence, free license, freie software, openly licensed, modèle libre, modelo
+        libre, modelo abierto, modèle ouvert, freies modell, offenes modell, free model, outil
+        libre, herramienta libre, open weights, open model, openweights, pesos abiertos, poids
+        ouverts, offene gewichte""",
 }

@@ -7,6 +7,7 @@ calibration's reference model answers in turns with the model, so that a machine
 slower than when it was calibrated shows itself.
 """
 
+import json
 import shutil
 import statistics
 import subprocess
@@ -33,6 +34,7 @@ SHAPES = {
     "wide-150M": (4, 1536, 4608, 18000, 12, 3, 128, True, 160),
     "tall-190M": (22, 800, 2400, 26000, 25, 5, 32, True, 1100),
 }
+SMOLLM = "smollm2-135M"
 SHORT = ("deep-30M",)
 
 
@@ -53,16 +55,25 @@ class Ran(msgspec.Struct, frozen=True):
     reference_s: float
 
 
-def measure(names: list[str], smollm: bool, seconds: float) -> dict[str, Any]:
+def measure(
+    names: list[str], smollm: bool, seconds: float, work: Path | None = None
+) -> dict[str, Any]:
     """Errors of the estimates over the shapes, after a calibration of this device."""
-    calibration, reference_s, rows = None, 0.0, []
-    for case, answer in _cases(names, smollm, seconds):
-        if calibration is None:
-            calibration = msgspec.convert(answer["calibration"], Calibration)
-            reference_s = float(answer["reference_s"])
-        ran = _run(case)
-        rows.append(_row(case, ran, calibration, reference_s))
-        print(rows[-1], file=sys.stderr, flush=True)
+    kept = work / "shapes.json" if work else None
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.is_file() else {}
+    for name in [*names, *([SMOLLM] if smollm else [])]:
+        if name in known:
+            continue
+        with tempfile.TemporaryDirectory(prefix="p2pllm-shape-") as folder:
+            asked: dict[str, Any] = {"make": name, "folder": folder}
+            answer = _child(asked if "" in known else asked | {"calibrate": seconds}, dict)
+            known.setdefault("", answer)
+            case = msgspec.convert(answer["case"], Case)
+            known[name] = _row(case, _child({"run": answer["case"]}, Ran), known[""])
+        print(known[name], file=sys.stderr, flush=True)
+        if kept:
+            kept.write_text(json.dumps(known))
+    rows = [row for name, row in known.items() if name]
     memory = [abs(row["memory_error"]) for row in rows]
     return {
         "memory_error_median": round(statistics.median(memory), 4),
@@ -73,7 +84,7 @@ def measure(names: list[str], smollm: bool, seconds: float) -> dict[str, Any]:
         "speed_within_bounds": sum(row["within"] for row in rows),
         "memory_over_high": sum(row["peak_mib"] > row["high_mib"] for row in rows),
         "shapes": rows,
-        "calibration": msgspec.to_builtins(calibration),
+        "calibration": known[""]["calibration"],
     }
 
 
@@ -81,7 +92,9 @@ def _median(rows: list[dict[str, Any]], key: str) -> float:
     return round(statistics.median(abs(row[key]) for row in rows), 4)
 
 
-def _row(case: Case, ran: Ran, device: Calibration, reference_s: float) -> dict[str, Any]:
+def _row(case: Case, ran: Ran, calibrated: dict[str, Any]) -> dict[str, Any]:
+    device = msgspec.convert(calibrated["calibration"], Calibration)
+    reference_s = float(calibrated["reference_s"])
     use = Use(context=case.context, item=device.item)
     memory, speed = fit.memory(case.sizes, use, device), fit.speed(case.sizes, use, device)
     drift = ran.reference_s / reference_s
@@ -101,19 +114,6 @@ def _row(case: Case, ran: Ran, device: Calibration, reference_s: float) -> dict[
         "speed_error_raw": round(speed.tokens_s / real - 1, 4),
         "within": speed.low / drift <= real <= speed.high / drift,
     }
-
-
-def _cases(names: list[str], smollm: bool, seconds: float) -> Any:
-    """Models on disk, each with what the process that wrote it said; the first also calibrates."""
-    for number, name in enumerate([*names, *(["smollm2-135M"] if smollm else [])]):
-        with tempfile.TemporaryDirectory(prefix="p2pllm-shape-") as folder:
-            asked: dict[str, Any] = {"make": name, "folder": folder}
-            answer = _child(asked if number else asked | {"calibrate": seconds}, dict)
-            yield msgspec.convert(answer["case"], Case), answer
-
-
-def _run(case: Case) -> Ran:
-    return _child({"run": msgspec.to_builtins(case)}, Ran)
 
 
 def _child(asked: dict[str, Any], kind: type) -> Any:
@@ -152,7 +152,7 @@ def _make(name: str, folder: Path) -> Case:
     from p2pllm.learn import gauge, model
     from p2pllm.learn.base_import import import_base
 
-    if name.startswith("smollm2"):
+    if name == SMOLLM:
         shutil.rmtree(folder)
         job = ImportJob(source="smollm2", out_dir=str(folder))
         report = import_base(job, lambda _event: None)
