@@ -36,6 +36,7 @@ async def run(services: Services) -> None:
     """Judge until cancelled."""
     trust = services.trust
     for place in sorted(trust.followed):
+        hear_again(services, place)
         await serving_set.bring_in_line(services, place)
     while True:
         news = trust.news

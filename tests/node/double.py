@@ -30,6 +30,8 @@ GETS = {
     "trust": "trust",
     "trust/explain": "explanation",
     "quarantine": "quarantine",
+    "follow": "follow",
+    "tree": "tree",
 }
 POSTS = {
     "recommend": "recommend",
@@ -42,6 +44,7 @@ POSTS = {
     "trust": "trust",
     "trust/probes": "probes",
     "quarantine": "quarantine",
+    "follow": "follow",
 }
 DELETES = {"models": "removed", "jobs/j1": "job", "jobs/j2": "job"}
 DELETES |= {"quarantine": "quarantine"}
