@@ -1,4 +1,4 @@
-"""What a peer's faults cost it in our eyes, until trust judges better: points that fade."""
+"""What a peer's faults on the wire cost it in our eyes: points that fade; verdicts come on top."""
 
 from collections.abc import Callable
 
