@@ -104,8 +104,7 @@ def recommend(
         for candidate, value in zip(candidates, values, strict=True)
     ]
     fitting = sorted((one for one in seen if not one.fails), key=_order)
-    best = fitting[0].worth.value if fitting else -1.0
-    helps = _helps(seen, best, wants)
+    helps = _helps(seen, fitting[0].worth.value if fitting else None)
     return Advice(
         picks=tuple(_pick(one, wants, device) for one in fitting[:TOP]),
         binding=helps[0].limit if helps else "none",
@@ -182,21 +181,29 @@ def _order(one: _Seen) -> tuple[float, int, int, str]:
     )
 
 
-def _helps(seen: Sequence[_Seen], best: float, wants: Wants) -> tuple[Miss, ...]:
+def _helps(seen: Sequence[_Seen], best: float | None) -> tuple[Miss, ...]:
     """For each limit the best candidate it alone keeps out, where that one beats the pick."""
     found: dict[Limit, _Seen] = {}
-    for one in sorted(seen, key=_order):
-        if len(one.fails) == 1 and one.worth.value > best:
-            found.setdefault(one.fails[0], one)
-    if not found and best < 0 and seen:
+    alone = [one for one in seen if len(one.fails) == 1]
+    alone = [one for one in alone if best is None or one.worth.value > best]
+    # Where nothing fits, what asks for least is told; else what is worth most.
+    for one in sorted(alone, key=_ease if best is None else _order):
+        found.setdefault(one.fails[0], one)
+    if not found and best is None and seen:
         # Nothing fits, and nothing fails in one point alone: the nearest miss is told.
-        nearest = min(seen, key=lambda one: (len(one.fails), *_order(one)))
+        nearest = min(seen, key=lambda one: (len(one.fails), *_ease(one)))
         found = dict.fromkeys(nearest.fails, nearest)
     misses = [
         Miss(limit=limit, ref=one.candidate.ref, worth=one.worth.value, needs=_needs(limit, one))
         for limit, one in found.items()
     ]
     return tuple(sorted(misses, key=lambda miss: (-miss.worth, LIMITS.index(miss.limit))))
+
+
+def _ease(one: _Seen) -> tuple[float, float, str]:
+    """Least memory first; of those that fail in speed, the fastest."""
+    slow = -one.speed.low if one.fails == ("speed",) else 0.0
+    return slow, float(one.memory.high), one.candidate.ref
 
 
 def _needs(limit: Limit, one: _Seen) -> str:

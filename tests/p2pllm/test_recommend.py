@@ -130,3 +130,9 @@ def test_the_order_of_candidates_does_not_matter(world, rng):  # type: ignore[no
     one = recommend(world.candidates, wants, device, world.trust)
     other = recommend(shuffled, wants, device, world.trust)
     assert [p.candidate.ref for p in one.picks] == [p.candidate.ref for p in other.picks]
+
+
+def test_where_nothing_fits_the_least_demanding_is_told() -> None:
+    advice = advise(LARGE, candidate("middle", 10**9), max_memory=10**9)
+    assert advice.picks == ()
+    assert advice.helps[0].ref == "en/medical/middle"
