@@ -1,9 +1,9 @@
 """Recommending: candidates out of the swarm and of what is here, and this device's profile."""
 
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import trio
@@ -15,6 +15,7 @@ from node.requests import Request, Text
 from node.services import Services
 from p2pllm import base_files, device, fit
 from p2pllm.advert import Advert
+from p2pllm.assistant.reading import KNOWN, normal
 from p2pllm.device import Device
 from p2pllm.errors import P2pllmError, Unavailable
 from p2pllm.fit import CAUTIOUS, Dimensions
@@ -52,8 +53,8 @@ async def advise(services: Services, request: RecommendRequest) -> dict[str, Any
     profile = await trio.to_thread.run_sync(_profile, services.config.home)
     wants = Wants(
         lang=request.lang,
-        domain=request.domain,
-        sub=request.sub,
+        domain=one_word("domain", request.domain),
+        sub=one_word("sub", request.sub),
         task=request.task,
         max_memory=request.max_memory_bytes or profile.free_bytes,
         min_speed=request.min_speed,
@@ -83,6 +84,18 @@ async def calibrate(services: Services, report: Report) -> dict[str, Any]:
     found = msgspec.structs.replace(device.look(time.time()), calibration=done.calibration)
     await trio.to_thread.run_sync(device.save, found, services.config.home)
     return {"schema": "p2pllm.profile/1", **msgspec.to_builtins(found)}
+
+
+def one_place(place: Place) -> Place:
+    """A place in the assistant's words: people call one field 'health', 'medicine', 'medical'."""
+    return Place(place.lang, one_word("domain", place.domain), one_word("sub", place.sub))
+
+
+@cache
+def one_word(slot: Literal["domain", "sub"], word: str) -> str:
+    """A domain or sub-domain as the assistant calls it; a word that it does not know, unchanged."""
+    known = str(normal(slot, word.replace("-", " "))) if word else ""
+    return known if known in KNOWN[slot] else word
 
 
 def _profile(home: Path) -> Device:
@@ -129,12 +142,12 @@ def _held(services: Services, held: Held) -> Candidate | None:
     return Candidate(
         ref=held.ref,
         manifest=held.manifest,
-        place=held.place,
+        place=one_place(held.place),
         kind=manifest.kind,
         licence=manifest.licence,
         dimensions=sizes,
         adapter=_adapter_params(manifest),
-        scores=_scores(manifest.params, held.place, gain, manifest.by),
+        scores=_scores(manifest.params, one_place(held.place), gain, manifest.by),
         here=True,
     )
 
@@ -147,12 +160,12 @@ def _advertised(services: Services, adverts: list[Advert]) -> Candidate:
     return Candidate(
         ref=exact_ref(advert.place, advert.name, advert.manifest),
         manifest=advert.manifest,
-        place=advert.place,
+        place=one_place(advert.place),
         kind=advert.kind,
         licence=advert.licence,
         dimensions=_dimensions(services, advert.model, advert.params),
         adapter=advert.download // 2 if advert.kind == "adapter" else 0,
-        scores=_scores(advert.params, advert.place, advert.gain, holder),
+        scores=_scores(advert.params, one_place(advert.place), advert.gain, holder),
         download=advert.size if services.library.base_of(advert.model) is None else advert.download,
     )
 

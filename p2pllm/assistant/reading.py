@@ -79,6 +79,12 @@ class Slots(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 NAMES = ("platform", "language", "domain", "sub", "task", "memory_bytes", "latency_ms", "licence")
 
 
+KNOWN: Mapping[str, frozenset[str]] = {
+    "domain": frozenset(DOMAINS),
+    "sub": frozenset(name for subs in SUBS.values() for name in subs),
+}  # words that places go by
+
+
 def read(said: str) -> Slots:
     """The slots of a wish in English, Spanish, French or German."""
     line = text.plain(said[:MAX_TEXT])
@@ -118,7 +124,7 @@ def normal(slot: str, value: object) -> object:
         found = text.find(slot, known[slot], plain)
         best = [one for one in found if not one.hint] or found
         return best[0].value if best else plain.replace(" ", "-")
-    for name in DOMAINS if slot == "domain" else {n for subs in SUBS.values() for n in subs}:
+    for name in KNOWN[slot]:
         if text.plain(name) == plain:
             return name
     domain, sub = _domain(_places(plain))

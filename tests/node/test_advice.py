@@ -64,3 +64,11 @@ def test_of_many_holders_the_most_trusted_stands_for_the_claim_once() -> None:
 
 def test_no_claim_is_no_score() -> None:
     assert advice._advertised(services(), [advert(KNOWN, None)]).scores == ()
+
+
+def test_one_field_has_one_word_whatever_its_place_is_called() -> None:
+    for called in ("health", "medicine", "healthcare", "medical"):
+        assert advice.one_place(Place("en", called)) == PLACE
+    odd = Place("en", "numismatics", "coins")
+    assert advice.one_place(odd) == odd
+    assert advice.one_place(Place("en", "legal", "contract-law")) == Place("en", "law", "contracts")
