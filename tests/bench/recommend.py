@@ -27,7 +27,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         given.work.mkdir(parents=True, exist_ok=True)
     if given.short:
         measured = shapes.measure(list(shapes.SHORT), smollm=False, seconds=1.0)
-        return {**choices(60, given.seed, 30), **measured}
+        return {**choices(60, given.seed, 60), **measured}
     names = list(shapes.SHAPES)
     measured = shapes.measure(names, smollm=True, seconds=10.0, work=given.work)
     return {**choices(given.draws, given.seed, PER_WORLD, given.work), **measured}
