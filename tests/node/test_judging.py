@@ -26,7 +26,7 @@ WEIGHTS = "adapter_model.safetensors"
 QUICK = {
     "P2PLLM_TRUST__SETTLE_S": "1",
     "P2PLLM_TRUST__REVIEW_S": "3600",
-    "P2PLLM_TRUST__WITNESS_S": "1",
+    "P2PLLM_TRUST__WITNESS_S": "3",  # an answerer allows one question every two seconds
     "P2PLLM_TRUST__PROBE_TOKENS": "600",
     "P2PLLM_TRUST__OWN_STEPS": "20",
 }
