@@ -152,7 +152,8 @@ def main(argv: list[str]) -> dict[str, Any]:
         )
         for way in WAYS:
             name = ewc if way == "ewc" else way
-            found[way] = found[name] + [_run(world, name, order) for order in orders[1:]]
+            rest = [order for order in orders[1:] if not given.partial or _done(world, name, order)]
+            found[way] = found[name] + [_run(world, name, order) for order in rest]
         joint = _joint(world)
         return _report(world, found, joint, ewc) | {"canary": _canary(world)}
 
@@ -166,6 +167,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--pool", type=int, default=1024, help="made-up rows kept in all")
     parser.add_argument("--held-tokens", type=int, default=4096)
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--partial", action="store_true", help="only orders that were run already")
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args(argv)
     if given.short:
@@ -182,11 +184,19 @@ def _first(given: argparse.Namespace) -> list[str]:
 
 def _run(world: World, way: str, order: tuple[str, ...]) -> Found:
     """One way over one order; read again if it was run before."""
-    said = [way, order, msgspec.to_builtins(world.settings), world.given.base_steps]
-    kept = world.work / f"run-{content_id(msgspec.json.encode([*said, SECRET]))[:16]}.json"
+    kept = _kept(world, way, order)
     if not kept.is_file():
         kept.write_bytes(msgspec.json.encode(_learn(world, way, order)))
     return msgspec.json.decode(kept.read_bytes(), type=Found)
+
+
+def _done(world: World, way: str, order: tuple[str, ...]) -> bool:
+    return _kept(world, way, order).is_file()
+
+
+def _kept(world: World, way: str, order: tuple[str, ...]) -> Path:
+    said = [way, order, msgspec.to_builtins(world.settings), world.given.base_steps]
+    return world.work / f"run-{content_id(msgspec.json.encode([*said, SECRET]))[:16]}.json"
 
 
 def _learn(world: World, way: str, order: tuple[str, ...]) -> Found:
@@ -323,6 +333,7 @@ def _report(
         "refused": found["ours"][0].refused,
         "by_order": ours["by_order"],
         "std": ours["std"],
+        "runs": ours["runs"],
         "baselines": table,
         "cpu_s": sum(one.cpu_s for way in WAYS for one in found[way]),
     }
@@ -344,7 +355,8 @@ def _figures(runs: list[Found], joint: float) -> dict[str, Any]:
         )
     mean = {key: statistics.fmean(one[key] for one in each) for key in each[0]}
     spread = {key: statistics.pstdev([one[key] for one in each]) for key in each[0]}
-    return {**mean, "joint_gap": mean["average"] / joint - 1, "std": spread, "by_order": each}
+    gap = mean["average"] / joint - 1
+    return {**mean, "joint_gap": gap, "std": spread, "runs": len(runs), "by_order": each}
 
 
 def _say(line: str) -> None:
