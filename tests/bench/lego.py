@@ -1,14 +1,15 @@
 """Rounds with blocks of unlike shapes on unlike text, beside the whole model and clients alone.
 
-`python -m tests.bench lego [--work DIR] [--rounds 12] [--plots DIR] [--short]`. Four clients, four
+`python -m tests.bench lego [--work DIR] [--rounds 8] [--plots DIR] [--short]`. Four clients, four
 shapes, four ranks, four domains of real text (medicine, law, finance, contracts) that the base, of
 0.85 million parameters, has not read. Losses are nats a token; on the union, the mean of four.
 
 union_loss            of the composed parent after the last round, each client one domain
 best_client_loss      of the best client that kept to itself and tuned as much
-fedavg_gain_share     the parent's gain over what FedAvg gains with the whole model at every client,
-                      the same weights trained in full (those of the layers, which adapters reach)
-fedavg_all_gain_share the same over FedAvg that trains embeddings and norms as well
+fedavg_gain_share     the parent's gain over what FedAvg gains with the whole model at every client;
+                      all else equal: the same adapters, ranks, steps and text, averaged exactly
+fedavg_layers_gain_share   over FedAvg that trains the layers' matrices in full, no adapters
+fedavg_all_gain_share      over FedAvg that trains every weight, embeddings and norms as well
 alpha_gap             how much worse Dirichlet 0.1 is than Dirichlet 100: loss over loss, less one
 curve                 every model after every round (the paper's figure 3)
 leave_one_out         the parent without one client in any mean (figure 5)
@@ -49,7 +50,8 @@ def main(argv: list[str]) -> dict[str, Any]:
         world = World(work, given)
         apart = world.apart()
         found = {"lego": _kept(world, "lego", lambda: _lego(world, apart))}
-        for name, everything in (("fedavg", False), ("fedavg-all", True)):
+        found["fedavg"] = _kept(world, "fedavg", lambda: _whole(world, apart))
+        for name, everything in (("fedavg-layers", False), ("fedavg-all", True)):
             found[name] = _kept(world, name, lambda e=everything: _fedavg(world, apart, e))
         found["alone"] = _kept(world, "alone", lambda: _alone(world, apart))
         for alpha in ALPHAS:
@@ -69,7 +71,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--plots", type=Path, help="where to put the figures, as SVG")
     parser.add_argument("--base-steps", type=int, default=1400)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=15, help="of a client in a round")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1.5e-2)
@@ -78,13 +80,14 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--momentum", type=float, default=0.0)
     parser.add_argument("--rows", type=int, default=3000, help="of a domain, 64 tokens each")
     parser.add_argument("--held-tokens", type=int, default=2048, help="of a domain")
-    parser.add_argument("--general", type=int, default=256, help="rows that blocks are refitted on")
+    parser.add_argument("--general", type=int, default=800, help="rows that blocks are refitted on")
+    parser.add_argument("--mend", type=int, default=100, help="steps of a block's recovery")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args(argv)
     if given.short:
         given.base_steps, given.rounds, given.steps, given.batch = 5, 1, 2, 4
-        given.rows, given.held_tokens, given.general = 40, 64, 16
+        given.rows, given.held_tokens, given.general, given.mend = 40, 64, 16, 1
     return given
 
 
@@ -141,6 +144,17 @@ def _point(
         point["clients"][client.name] = mean(losses)
         point["own"][client.name] = losses[domain]
     return point
+
+
+def _whole(world: World, shares: Sequence[Share]) -> list[float]:
+    """The same rounds with the whole model at every client; the union after every round."""
+    whole = [Shape("whole", WHOLE, shape.rank) for shape in SHAPES]
+    clients, parent, rules = world.clients(shares, whole), world.copied(), rules_of(world.given)
+    found = [mean(world.losses(parent))]
+    for _one in rounds.play(clients, parent, rules, world.given.rounds, lambda event: None):
+        found.append(mean(world.losses(parent)))
+        print(f"whole: {found[-1]:.4f}", file=sys.stderr, flush=True)
+    return found
 
 
 def _fedavg(world: World, shares: Sequence[Share], everything: bool) -> list[float]:
@@ -208,13 +222,16 @@ def _report(world: World, found: dict[str, Any]) -> dict[str, Any]:
         "best_client_loss": min(found["alone"].values()),
         "alone": found["alone"],
         "fedavg_gain_share": gain / (base - found["fedavg"][-1]),
+        "fedavg_layers_gain_share": gain / (base - found["fedavg-layers"][-1]),
         "fedavg_all_gain_share": gain / (base - found["fedavg-all"][-1]),
         "fedavg_loss": found["fedavg"][-1],
+        "fedavg_layers_loss": found["fedavg-layers"][-1],
         "fedavg_all_loss": found["fedavg-all"][-1],
         "alpha_gap": apart / alike - 1,
         "alpha_loss": {"0.1": apart, "100": alike},
         "curve": lego["curve"],
         "fedavg_curve": found["fedavg"],
+        "fedavg_layers_curve": found["fedavg-layers"],
         "fedavg_all_curve": found["fedavg-all"],
         "leave_one_out": {
             name: {

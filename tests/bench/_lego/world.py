@@ -15,8 +15,9 @@ import torch
 
 from p2pllm import blocks, corpus
 from p2pllm.blocks import Cut
-from p2pllm.learn import carve, importance, measure, model, refit
+from p2pllm.learn import carve, importance, measure, model, recover, refit
 from p2pllm.learn.check import hash_base
+from p2pllm.learn.distill import Recipe
 from p2pllm.learn.importance import Size
 from p2pllm.learn.measure import Passages
 from p2pllm.learn.rounds import Client, Rules
@@ -58,9 +59,13 @@ class World:
         self.base = ground.make_base(work, given.base_steps)
         tokenizer = model.load_tokenizer(self.base)
         self.parent = self.load(self.base)
-        general = [corpus.split(ground.documents(name), 0.1)[0][:60] for name in ground.GENERAL]
+        general = [
+            corpus.split(ground.documents(name), 0.1)[0][: given.general] for name in ground.GENERAL
+        ]
         stream = torch.cat([ground.tokens(tokenizer, texts) for texts in general])
-        self.general = rows_of(stream)[: given.general]
+        rows = rows_of(stream)
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+        self.general = rows[order[: given.general]]
         self.rows: dict[str, torch.Tensor] = {}
         self.held: dict[str, Passages] = {}
         for name in DOMAINS:
@@ -79,13 +84,18 @@ class World:
         return importance.choose(self.scores, self.id, self.frame, size)
 
     def block(self, shape: Shape) -> tuple[Any, Cut]:
-        """A block in memory, refitted on what the base has read; and its cut."""
+        """A block in memory, mended on what the base has read; and its cut."""
         cut = self.cut(shape.size)
         folder = self.work / f"block-{shape.name}"
+        if shape.size == WHOLE:
+            return self.copied(), cut
         if not (folder / "config.json").is_file():
             carve.cut_block(self.base, cut, folder / "raw")
             block = self.load(folder / "raw")
             refit.refit(self.parent, block, cut, self.general, lambda event: None)
+            recover.recover(
+                self.parent, block, self.general, Recipe(steps=self.given.mend, lr=1e-3, skew=0.0)
+            )
             carve.write(folder / "made", self.base, cut, block.state_dict())
             (folder / "made").rename(folder / "block")
             (folder / "config.json").write_bytes(b"{}\n")
