@@ -12,7 +12,7 @@ from tests.bench.trust_harness.simulate import Setting
 HARNESS = Path(__file__).parent
 TRUST = HARNESS.parents[2] / "trust"
 RULES = ("rules.py", "foreign.py")
-OURS = ("layer.py",)
+JUDGE = ("anomaly", "direction", "features", "judge", "reputation", "standing", "votes")
 
 
 class Kept:
@@ -24,7 +24,7 @@ class Kept:
             folder.mkdir(parents=True, exist_ok=True)
         common = [HARNESS / name for name in ("attacks.py", "simulate.py", "task.py")]
         common += [Path(module) for module in modules]
-        ours = [*sorted(TRUST.glob("*.py")), *(HARNESS / name for name in OURS)]
+        ours = [HARNESS / "layer.py", *(TRUST / f"{name}.py" for name in JUDGE)]
         self._code = _digest([*common, *(HARNESS / name for name in RULES)])
         self._our_code = _digest([*common, *ours])
 
