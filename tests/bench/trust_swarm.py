@@ -21,7 +21,6 @@ import msgspec
 import torch
 
 from tests.bench._swarm import daemons, pool, pure
-from trust.features import Features
 
 TURNS = 2  # of one update an honest node and two a poisoner
 WAVES, EACH = 3, 5  # of the poisoner that turns honest
@@ -35,15 +34,19 @@ def main(argv: list[str]) -> dict[str, Any]:
     parser.add_argument("--adapters", type=int, default=8, help="of a hostile family, measured")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--work", type=Path)
+    parser.add_argument(
+        "--run", type=Path, help="--work of a trust-adapters run, whose adapters are taken instead"
+    )
+    parser.add_argument("--alone", action="store_true", help="only what needs no daemons")
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
     if given.short:
-        return {"values": "made up", **alone(pool.made_up_pool(1), 1, rounds=100)}
+        return {"values": "made up", **without_daemons(pool.made_up_pool(1), 1, rounds=100)}
     with tempfile.TemporaryDirectory(prefix="swarm") as temporary:
         work = given.work or Path(temporary)
-        found = _kept(work / "daemons.json", lambda: _daemons(given, work))
-        measured, rise = _pool(work, given.adapters)
+        found = {} if given.alone else _kept(work / "daemons.json", lambda: _daemons(given, work))
+        measured, rise = pool.pool_of_run(given.run) if given.run else _pool(work, given.adapters)
     rises = {family: round(value, 3) for family, value in rise.items()}
     return {
         "nodes": given.judges + given.poisoners,
@@ -51,23 +54,23 @@ def main(argv: list[str]) -> dict[str, Any]:
         **found,
         "values": f"of {sum(map(len, measured.values()))} trained adapters",
         "loss_rise": rises,
-        **alone(measured, given.seeds),
+        **without_daemons(measured, given.seeds),
     }
 
 
-def alone(values: pure.Pool, seeds: int, rounds: int = 300) -> dict[str, Any]:
+def without_daemons(values: pure.Pool, seeds: int, rounds: int = 300) -> dict[str, Any]:
     """What needs no daemon; the worst of all seeds."""
     slandered = [pure.slander(values, seed) for seed in range(seeds)]
-    white = {
-        family: min(pure.whitewash(values, family, seed, rounds) for seed in range(seeds))
-        for family in FAMILIES
-    }
+    runs = {f: [pure.whitewash(values, f, s, rounds) for s in range(seeds)] for f in FAMILIES}
+    white = {family: min(cost for cost, _ in row) for family, row in runs.items()}
+    alone = {family: min(cost for _, cost in row) for family, row in runs.items()}
     return {
         "slander_drop": round(max(float(one["drop"]) for one in slandered), 4),
         "slander_drop_strangers": round(max(float(one["drop_strangers"]) for one in slandered), 4),
         "slander_quarantined": any(one["quarantined"] for one in slandered),
         "whitewash_cost": round(min(white.values()), 1),
         "whitewash_cost_by_family": {family: round(cost, 1) for family, cost in white.items()},
+        "whitewash_cost_verdicts_alone": {family: round(cost, 1) for family, cost in alone.items()},
         "benign_shift_quarantined": max(pure.benign_shift(values, seed) for seed in range(seeds)),
         "rounds_to_quarantine": {
             family: [pure.rounds_to_quarantine(values, family, seed) for seed in range(seeds)]
@@ -103,7 +106,7 @@ def _daemons(given: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 def _pool(work: Path, each: int) -> tuple[pure.Pool, Mapping[str, float]]:
     path = work / "pool.msgpack"
-    kind = tuple[dict[str, list[Features]], dict[str, float]]
+    kind = tuple[dict[str, list[pure.Seen]], dict[str, float]]
     if not path.is_file():
         path.write_bytes(msgspec.msgpack.encode(pool.measured_pool(work, each)))
     return msgspec.msgpack.decode(path.read_bytes(), type=kind)

@@ -12,8 +12,10 @@ from pathlib import Path
 import msgspec
 from safetensors.torch import load_file, save_file
 
+from node import effects
+from p2pllm import codec
 from p2pllm.adapter import WEIGHTS_FILE
-from p2pllm.ids import content_id
+from p2pllm.ids import NodeId, content_id
 from p2pllm.job_fields import Probe, Secret
 from p2pllm.jobs import ImportJob, TuneJob
 from p2pllm.jobs_round import Candidate, RoundJob, RoundReport
@@ -21,10 +23,12 @@ from p2pllm.learn import round_measure, seedling
 from p2pllm.learn.base_import import import_base
 from p2pllm.learn.tune import tune
 from p2pllm.names import Place
+from p2pllm.summary import MAX_SUMMARY_BYTES, UpdateSummary
 from tests.bench._adapters import ground
-from tests.bench._swarm.pure import Pool
+from tests.bench._swarm.pure import Pool, Seen
+from tests.bench.trust_adapters import Found
 from tests.trust.values import features
-from trust.features import Features
+from trust.judge import Verdict
 from trust.reading import Reference, features_of
 
 PLACE = Place("en", "medical")
@@ -117,8 +121,8 @@ def measured_pool(folder: Path, each: int) -> tuple[Pool, dict[str, float]]:
     return pool, rise
 
 
-def _measured(made: Ground, folders: Sequence[Path]) -> tuple[list[Features], float]:
-    found: list[Features] = []
+def _measured(made: Ground, folders: Sequence[Path]) -> tuple[list[Seen], float]:
+    found: list[Seen] = []
     rises: list[float] = []
     for first in range(0, len(folders), 16):
         job = RoundJob(
@@ -137,21 +141,66 @@ def _measured(made: Ground, folders: Sequence[Path]) -> tuple[list[Features], fl
         reference = Reference(own=report.own, last=None)
         for one in report.found:
             assert one.summary is not None, one.unmeasured
-            found.append(features_of(one.summary, reference))
+            found.append(_seen(one.summary, reference))
             here = one.summary.alone.influences[0]
             rises.append(here.after - here.before)
     return found, sum(rises) / len(rises)
+
+
+OF_RUN = {
+    "honest": "honest",
+    "wrong-domain": "moved",
+    "sign-flipped": "flipped",
+    "shuffled": "garbled",
+    "boosted": "boosted",
+}
+
+
+def pool_of_run(work: Path) -> tuple[Pool, dict[str, float]]:
+    """The same out of the work folder of a trust-adapters run, each at the place it was sent to."""
+    paths = sorted((work / "found").iterdir())
+    found = [codec.decode(path.read_bytes(), Found, 4 * MAX_SUMMARY_BYTES) for path in paths]
+    pool: dict[str, list[Seen]] = {}
+    rises: dict[str, list[float]] = {}
+    for place in sorted({one.place for one in found}):
+        here = [one for one in found if one.place == place]
+        own = max(
+            (one for one in here if one.family == "honest"),
+            key=lambda one: (one.recipe.steps, one.name),
+        )
+        reference = Reference(own=own.summary, last=None)
+        for one in here:
+            if one is not own and one.family in OF_RUN:
+                family, influence = OF_RUN[one.family], one.summary.alone.influences[0]
+                pool.setdefault(family, []).append(_seen(one.summary, reference))
+                rises.setdefault(family, []).append(influence.after - influence.before)
+    return pool, {family: sum(row) / len(row) for family, row in rises.items()}
 
 
 def made_up_pool(seed: int) -> Pool:
     """Features as of such adapters, made up: for the short form."""
     rng = random.Random(seed)
     return {
-        "honest": [features(rng) for _ in range(30)],
-        "moved": [features(rng, agreement=rng.uniform(-0.1, 0.2)) for _ in range(10)],
-        "flipped": [features(rng, alignment=-0.65, agreement=-0.2) for _ in range(10)],
-        "garbled": [features(rng, agreement=-0.5) for _ in range(10)],
+        "honest": [Seen(features(rng)) for _ in range(30)],
+        "moved": [Seen(features(rng, agreement=rng.uniform(-0.1, 0.2))) for _ in range(10)],
+        "flipped": [Seen(features(rng, alignment=-0.65, agreement=-0.2)) for _ in range(10)],
+        "garbled": [Seen(features(rng, agreement=-0.5)) for _ in range(10)],
     }
+
+
+def _seen(summary: UpdateSummary, reference: Reference) -> Seen:
+    """The features, and whether a node would not serve it whatever the verdict."""
+    nobody = Verdict(
+        peer=NodeId(""),
+        update=summary.weights,
+        decision="accept",
+        weight=1.0,
+        scale=1.0,
+        state="trusted",
+        reasons=(),
+    )
+    bad = effects.unfit(nobody, summary, reference.own) is not None
+    return Seen(features_of(summary, reference), bad)
 
 
 def _candidate(folder: Path) -> Candidate:

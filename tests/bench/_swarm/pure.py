@@ -18,7 +18,17 @@ from trust.witness import Report, witness_weights, witnessed
 HONEST = 9
 ROUNDS = 60
 SYBILS = 50
-Pool = Mapping[str, Sequence[Features]]  # family -> features of its adapters
+UNFIT = ("knowledge", "alignment")  # numbers that keep an update from being served
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One adapter as a node measured it."""
+
+    features: Features
+    unfit: bool = False  # by `node.effects.unfit`: it raises the loss, or recites
+
+
+Pool = Mapping[str, Sequence[Seen]]  # family -> its adapters
 
 
 class Life:
@@ -28,16 +38,23 @@ class Life:
         self.pool = pool
         self.rng = random.Random(seed)
         self.book = Book()
+        self.served: dict[int, float] = {}  # the same weights, of what a node would serve
 
     def round(self, sent: Mapping[int, str]) -> dict[int, float]:
         """Judge one update a peer, each of some family; the weights."""
         drawn = {family: self.rng.sample(row, len(row)) for family, row in self.pool.items()}
-        batch = []
+        batch, unfit = [], {}
         for number, family in sent.items():
-            seen = _jittered(drawn[family].pop(), self.rng)
+            one = drawn[family].pop()
+            seen = _jittered(one.features, self.rng)
+            unfit[number] = one.unfit
             update = named(f"{number} {self.rng.random()}")
             batch.append(Measured(peer=node(number), update=update, features=seen))
         self.book, verdicts = judge(self.book, Round(batch=tuple(batch)))
+        self.served = {}
+        for number, one in zip(sent, verdicts, strict=True):
+            below = any(r.code in UNFIT and r.value < r.limit for r in one.reasons)
+            self.served[number] = 0.0 if below or unfit[number] else one.weight
         return {number: one.weight for number, one in zip(sent, verdicts, strict=True)}
 
     def standing(self, number: int) -> Standing:
@@ -79,13 +96,15 @@ def slander(pool: Pool, seed: int) -> dict[str, float | bool]:
     return {"drop": max(drops), "drop_strangers": drops[0], "quarantined": state != "trusted"}
 
 
-def whitewash(pool: Pool, family: str, seed: int, rounds: int = 300) -> float:
+def whitewash(pool: Pool, family: str, seed: int, rounds: int = 300) -> tuple[float, float]:
     """Useful updates for each poisoned one of an honest peer's weight, with endless new keys.
 
-    The attacker sends honest updates until its key is trusted, then poison until it is caught.
+    The attacker sends honest updates until its key is trusted, then poison until it is caught. Told
+    by what a node serves, and by the weights of the verdicts alone. Less than one poisoned weight
+    in all counts as one, so that the figure is never more than was seen.
     """
     life, key = Life(pool, seed), 100
-    useful = poisoned = 0.0
+    useful = served = judged = 0.0
     harming = False
     for _ in range(rounds):
         harming = harming or life.standing(key).state == "trusted"
@@ -93,10 +112,12 @@ def whitewash(pool: Pool, family: str, seed: int, rounds: int = 300) -> float:
         weights = life.round(sent)
         usual = sum(weights[number] for number in range(HONEST)) / HONEST
         useful += not harming
-        poisoned += weights[key] / usual if harming and usual else 0.0
+        if harming and usual:
+            judged += weights[key] / usual
+            served += life.served[key] / usual
         if life.standing(key).shut:
             key, harming = key + 1, False
-    return useful / poisoned if poisoned else float("inf")
+    return useful / max(served, 1.0), useful / max(judged, 1.0)
 
 
 def benign_shift(pool: Pool, seed: int) -> int:
