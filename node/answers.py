@@ -13,6 +13,7 @@ from gossip import index
 from node import __version__
 from node.block_flows import block, gather
 from node.contribute import push
+from node.derive_flows import derive
 from node.file_flows import export, merge, quantise
 from node.find import search
 from node.jobs import Jobs
@@ -22,6 +23,7 @@ from node.obtain import pull
 from node.requests import (
     BlockRequest,
     CollectRequest,
+    DeriveRequest,
     DistillRequest,
     EvalRequest,
     ExportRequest,
@@ -54,6 +56,7 @@ _FLOWS: dict[type, tuple[str, Callable[..., Awaitable[Document]]]] = {
     QuantiseRequest: ("quantise", quantise),
     ExportRequest: ("export", export),
     BlockRequest: ("block", block),
+    DeriveRequest: ("derive", derive),
     GatherRequest: ("gather", gather),
     EvalRequest: ("eval", evaluate),
     PushRequest: ("push", push),

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "id": ("status:identity", "Who this node is."),
     "peers": ("peers:peers", "Other nodes."),
     "base": ("base:base", "Whole models that adapters stand on."),
+    "derive": ("derive:derive", "Build a smaller model for a place from one above it."),
     "block": ("block:block", "Smaller models cut out of a base."),
     "tune": ("learn:tune", "Fine-tune an adapter on your own text."),
     "distill": ("teach:distill", "Teach a smaller model what a larger one knows."),

@@ -156,6 +156,22 @@ class GatherRequest(Request, frozen=True, kw_only=True, tag="gather", tag_field=
     licence: Text = ""
 
 
+class DeriveRequest(Request, frozen=True, kw_only=True, tag="derive", tag_field="kind"):
+    """Build a model of a place out of one of the place above it, within a budget; publish it."""
+
+    place: Text
+    ref: Text  # the base it is derived from
+    budget: Text  # '<80MB'
+    data: list[Text]
+    name: Text = ""
+    eval_data: list[Text] = []
+    steps: int | None = None
+    seed: int | None = None
+    threads: int | None = None
+    licence: Text = ""
+    consent: bool = False  # without it the model stays here
+
+
 class EvalRequest(Request, frozen=True, kw_only=True, tag="eval", tag_field="kind"):
     """Measure a model on text of ours."""
 
@@ -198,6 +214,7 @@ JobRequest = (
     | QuantiseRequest
     | ExportRequest
     | BlockRequest
+    | DeriveRequest
     | GatherRequest
     | EvalRequest
     | PushRequest
