@@ -128,6 +128,7 @@ def test_every_verb_that_only_asks_is_in_the_table() -> None:
         "quantise",
         "export",
         "block",
+        "derive",
         "eval",
         "pull",
         "up",
