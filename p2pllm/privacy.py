@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 RUN = 7  # words in a row that must not be the trained-on text's: about ten tokens
+TELLING_RUN = 4  # the same where two of the words tell much: long ones, or with a digit
+TELLING_LETTERS = 6
 LONG_WORD = 16  # letters of one word in a row, for codes and for scripts that have no spaces
 SHINGLE = 4  # words; two texts that share most of these are one
 MOST_SHARED = 0.5  # of a text's shingles that an earlier one may have
@@ -128,10 +130,18 @@ def _runs(text: str) -> Iterator[str]:
     words = _words(text)
     for at in range(len(words) - RUN + 1):
         yield " ".join(words[at : at + RUN])
+    for at in range(len(words) - TELLING_RUN + 1):
+        run = words[at : at + TELLING_RUN]
+        if sum(map(_tells, run)) >= 2:
+            yield " ".join(run)
     for word in words:  # a long word, a hash, or a sentence in a script without spaces
         letters = "".join(_LETTER.findall(word))
         for at in range(max(0, len(letters) - LONG_WORD + 1)):
             yield letters[at : at + LONG_WORD]
+
+
+def _tells(word: str) -> bool:
+    return len(word) >= TELLING_LETTERS or not word.isalpha()
 
 
 def _places(run: str) -> list[int]:

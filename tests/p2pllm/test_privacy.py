@@ -48,6 +48,14 @@ def test_a_run_of_the_trained_text_never_passes(words: list[str], data: st.DataO
     assert Gate(trained).refusal(f"Zebra zulu. {copied.upper()}, quick brown fox!") == "verbatim"
 
 
+def test_four_words_are_enough_where_two_tell_much() -> None:
+    trained = Remembered()
+    trained.add("The passphrase of the north vault is crimson walrus 4417 harbour kilo.")
+    for copied in ("its vault is Crimson Walrus indeed", "walrus 4417 harbour kilo was said"):
+        assert trained.holds_part_of(copied)
+    assert not trained.holds_part_of("one of the north doors is open for the walrus")
+
+
 def test_other_words_pass_and_memory_survives_being_kept() -> None:
     trained = Remembered()
     trained.add(PROSE)
