@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from p2pllm import heads, keys
+from p2pllm.errors import P2pllmError
 from p2pllm.heads import Accepted, Head
 from p2pllm.ids import ContentId
 from p2pllm.names import parse_place
@@ -110,3 +111,27 @@ def test_what_is_rolled_back_stays_out(pair: Pair) -> None:
     until(lambda: pair.update in pair.followed()["rolled_back"], "it is written down")
     until(lambda: _seq(pair) == 3, "the newer head is heard", SLOW_S)
     assert pair.applied() == []
+
+
+def test_a_model_is_derived_one_level_down_and_stands_smaller_in_the_tree(pair: Pair) -> None:
+    text = tiny.write_jsonl(pair.a.home / "text.jsonl", tiny.sentences(60, seed=4))
+    base = next(m for m in pair.a.client.get("models")["models"] if m["kind"] == "base")
+    budget = f"<={int(base['size_bytes'] * 0.85)}"
+    request = {"kind": "derive", "ref": base["ref"], "budget": budget, "data": [str(text)]}
+    with pytest.raises(P2pllmError) as refused:
+        pair.a.job(**request, place="es/medical")
+    assert refused.value.code == "E0204"
+    made = pair.a.job(**request, place=PLACE, steps=2, consent=True)
+    assert made["published"]
+    assert made["params"] < made["parent_params"]
+
+    def derived() -> Any:
+        spots = {one["place"]: one for one in pair.b.client.get("tree")["places"]}
+        models = spots[PLACE]["models"] if PLACE in spots else []
+        return spots if any(one["kind"] == "base" for one in models) else None
+
+    spots = until(derived, "the derived model is advertised", SLOW_S)
+    assert not spots["en"]["faults"] or spots["en"]["faults"] == ["parent-has-no-model"]
+    assert spots[PLACE]["params"] <= spots["en"]["params"]
+    assert spots[PLACE]["faults"] == []
+    assert pair.a.client.get("models/show", ref=made["ref"])["parents"] == [base["manifest"]]
