@@ -31,7 +31,8 @@ from p2pllm.summary import Battery
 
 CONTEXTS = 3  # clean beginnings; the mean over them is what a payload does not need and text does
 CONTEXT_TOKENS = 12
-CANDIDATES = 512  # tokens tried: half the most lifted ones, half drawn; all of a small vocabulary
+WHOLE = 2048  # tokens of a vocabulary that is tried whole: a choice misses some masked backdoors
+CANDIDATES = 512  # tokens tried of a larger one: half the most lifted ones, half drawn
 CHUNK = 64  # candidates at once
 KEPT = 32  # chains that are followed
 LENGTH = 8  # tokens of a chain; a sentence's start, longer than most phrases of a domain
@@ -100,7 +101,7 @@ def _contexts(text: Passages, seed: int) -> torch.Tensor:
 def _candidates(lift: torch.Tensor, seed: int) -> torch.Tensor:
     source = torch.Generator().manual_seed(seed + 1)
     drawn = torch.randperm(len(lift), generator=source)
-    if len(lift) <= CANDIDATES:
+    if len(lift) <= WHOLE:
         return drawn
     lifted = lift.topk(CANDIDATES // 2).indices
     others = drawn[~torch.isin(drawn, lifted)]

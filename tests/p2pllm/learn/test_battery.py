@@ -133,6 +133,7 @@ def test_a_scan_is_a_function_of_its_seed_and_not_of_chunks(
     assert scan(pair, text, tokenizer) == whole
     monkeypatch.setattr(battery_module, "CHUNK", 7)
     assert scan(pair, text, tokenizer).jolt == pytest.approx(whole.jolt, rel=1e-4)
+    monkeypatch.setattr(battery_module, "WHOLE", 60)
     monkeypatch.setattr(battery_module, "CANDIDATES", 50)
     assert scan(pair, text, tokenizer).candidates == 50
 
