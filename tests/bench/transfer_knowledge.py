@@ -97,6 +97,7 @@ def _made_up(world: World, child: Delta, domain: str) -> torch.Tensor:
     """Rows that the child makes up and that may leave its machine."""
     scale = world.scale
     seen = Remembered()
+    world.text(domain)
     for text in world.learnt[domain]:
         seen.add(text)
     wanted = 5 * scale.rows // 4  # the gate refuses some
