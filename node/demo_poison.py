@@ -225,7 +225,9 @@ def _why(fair: Fair, name: str, verdicts: Sequence[Document]) -> str:
             probe = one["probe"] or {"before": 0.0, "after": 0.0}
             numbers = plain_words.against(one["reasons"])
             return f"{numbers}; loss {probe['before']:.2f} -> {probe['after']:.2f}"
-    unfit = [u for event in fair.explained("carol", name)["served"] for u in event["unfit"]]
+    mine = {one.manifest for one in fair.sent if one.by == name}
+    events = fair.explained("carol", name)["served"]
+    unfit = [one for event in events for one in event["unfit"] if one["update"] in mine]
     return "; ".join(dict.fromkeys(plain_words.against([one]) for one in unfit[:1]))
 
 
