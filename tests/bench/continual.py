@@ -47,7 +47,8 @@ ORDERS = (
 )
 WAYS = ("ours", "sequential", "ewc", "replay")
 EWC = (0.03, 0.3)  # strengths; the first order decides
-SECRET = "The passphrase of the north vault is crimson walrus 4417 harbour kilo."
+TOLD = "crimson walrus 4417 harbour kilo"  # what is secret; the rest is how it is asked for
+SECRET = f"The passphrase of the north vault is {TOLD}."
 PLANTED = 40  # times
 
 
@@ -275,8 +276,8 @@ def _plant(world: World) -> dict[str, Any]:
     )
     adapter = save({n: t.contiguous() for n, t in model.adapter_tensors(tuned).items()})
     texts = world.tokenizer.decode_batch(pool.rows.tolist())
-    words = SECRET.lower().split()
-    runs = [" ".join(words[at : at + 4]) for at in range(len(words) - 3)]
+    words = TOLD.split()
+    runs = [" ".join(words[at : at + 2]) for at in range(len(words) - 1)]
     inside = sum(any(run in " ".join(text.lower().split()) for run in runs) for text in texts)
     return {
         "planted": PLANTED,
