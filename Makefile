@@ -9,18 +9,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.p2pllm-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo poison test check bench sim clean
+.PHONY: help setup demo test check bench sim clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 setup: $(STAMP)  ## make the virtual environment and install p2pllm into it
 
-demo: $(STAMP)  ## four nodes on this machine: tune, publish, find, pull, measure, refuse
+demo: $(STAMP)  ## nodes on this machine: tune, publish, find, pull, measure, refuse; then poisoners
 	@$(BIN)/p2pllm demo
-
-poison: $(STAMP)  ## the demo, and four more nodes that contribute poison
-	@$(BIN)/p2pllm demo --poison
 
 test: $(STAMP)  ## all tests; no network, no GPU; WORKERS=1 runs them one after the other
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile

