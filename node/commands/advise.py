@@ -119,9 +119,9 @@ def _body(task: str, given: dict[str, object]) -> Document:
 
 def normal_word(slot: str, word: str) -> str:
     """A domain or sub-domain as places spell it; what no list knows stays as it was typed."""
-    if not word or not re.fullmatch(r"[a-z0-9-]{1,32}", word):
-        return str(normal(slot, word))
-    return word
+    if not word or re.fullmatch(r"[a-z0-9-]{1,32}", word):
+        return word
+    return str(normal(slot, word))
 
 
 def bytes_of(text: str) -> int:
