@@ -4,6 +4,7 @@ import click
 
 from node import render
 from node.client import Document
+from node.commands import options
 from node.commands.follow import absolute, run_job
 from node.commands.session import Session, complete_refs, verb
 
@@ -19,18 +20,11 @@ from node.commands.session import Session, complete_refs, verb
     help="A base of the place one level up.",
 )
 @click.option("--budget", required=True, metavar="SIZE", help="What it may take, such as 80MB.")
-@click.option(
-    "--data",
-    required=True,
-    multiple=True,
-    metavar="PATH",
-    type=click.Path(exists=True),
-    help="Text of the place: .txt, .jsonl or a directory; may be given again.",
-)
+@options.data("Text of the place: .txt, .jsonl or a directory")
 @click.option("--name", help="What to call it [that of the base].")
 @click.option("--steps", type=click.IntRange(0), help="Steps of teaching [60]; 0: none.")
-@click.option("--seed", type=click.IntRange(0), help="Makes a run repeatable.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads.")
+@options.SEED
+@options.THREADS
 @click.option("--licence", metavar="SPDX", help="Of the model [that of the base].")
 @click.option("--publish", is_flag=True, help="Publish it: its files and this node's id.")
 def derive(

@@ -6,8 +6,8 @@ import click
 
 from node import render
 from node.client import Document
+from node.commands import options
 from node.commands.follow import absolute, run_job
-from node.commands.learn import place_of
 from node.commands.session import Session, complete_refs, verb
 
 METHODS = ("exact", "ties", "dare_linear", "dare_ties", "magnitude_prune")
@@ -16,11 +16,8 @@ METHODS = ("exact", "ties", "dare_linear", "dare_ties", "magnitude_prune")
 @verb(name="merge", long=True)
 @click.argument("what", metavar="[REF|DIR]...", nargs=-1, shell_complete=complete_refs)
 @click.option("--head", metavar="PLACE", help="All that this node accepted at a place, instead.")
-@click.option("--name", required=True, help="What to call the adapter.")
-@click.option("--lang", help="Language of its place, such as en.")
-@click.option("--domain", help="Domain, such as medical.")
-@click.option("--sub", help="Sub-domain, such as cardiology.")
-@click.option("--place", help="Language, domain and sub in one: LANG/DOMAIN/SUB.")
+@options.NAME
+@options.place_flags
 @click.option("--weight", "weights", type=float, multiple=True, help="One for each [1].")
 @click.option("--base", metavar="REF", shell_complete=complete_refs, help="Of DIRs: their base.")
 @click.option(
@@ -49,7 +46,7 @@ def merge(session: Session, what: tuple[str, ...], head: str | None, **given: ob
     body["weights"] = list(given["weights"]) if isinstance(given["weights"], tuple) else []
     body["what"] = [absolute([one])[0] if _is_folder(one) else one for one in what]
     if any(named) or not head:
-        body["place"] = place_of(*named)
+        body["place"] = options.place_of(*named)
     run_job(session, body, _merged)
 
 
@@ -73,13 +70,7 @@ def _merged(result: Document) -> list[str]:
 @verb(name="quantise", long=True)
 @click.argument("ref", shell_complete=complete_refs)
 @click.option("--bits", type=click.Choice(["8", "4"]), default="8", help="A number has [8].")
-@click.option(
-    "--data",
-    multiple=True,
-    metavar="PATH",
-    type=click.Path(exists=True),
-    help="Text to measure both on: .txt, .jsonl or a directory; may be given again.",
-)
+@options.data("Text to measure both on: .txt, .jsonl or a directory", required=False)
 @click.option("--max-tokens", type=click.IntRange(16), help="Stop measuring after so many.")
 @click.option("--name", help="What to call it [that of the base, and -q8 or -q4].")
 def quantise(session: Session, ref: str, bits: str, data: tuple[str, ...], **given: object) -> None:

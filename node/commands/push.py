@@ -8,9 +8,9 @@ import click
 
 from node import render
 from node.client import Client, Document
+from node.commands import options
 from node.commands.find import lora_line
 from node.commands.follow import absolute, run_job
-from node.commands.learn import place_of
 from node.commands.session import Session, complete_refs, verb
 from p2pllm.errors import LocalError
 
@@ -21,10 +21,7 @@ NO_LICENCE = "NOASSERTION"  # SPDX for "nobody said"; a manifest must say someth
 @verb(name="push", long=True)
 @click.argument("what", metavar="REF|DIR", shell_complete=complete_refs)
 @click.option("--name", help="Its public name [as it is here; of a DIR: the folder's].")
-@click.option("--lang", help="Language of its place, such as en.")
-@click.option("--domain", help="Domain, such as medical.")
-@click.option("--sub", help="Sub-domain, such as cardiology.")
-@click.option("--place", help="Language, domain and sub in one: LANG/DOMAIN/SUB.")
+@options.place_flags
 @click.option("--base", metavar="REF", shell_complete=complete_refs, help="Of a DIR: its base.")
 @click.option("--licence", metavar="SPDX", help="Such as apache-2.0 or cc-by-4.0.")
 @click.option("--description", help="What it is for, in a sentence or two.")
@@ -62,7 +59,7 @@ def _known(given: dict[str, str | None]) -> Document:
     place = {key: given.pop(key) for key in ("place", "lang", "domain", "sub")}
     known: Document = {key: value for key, value in given.items() if value is not None}
     if any(place.values()):
-        known["place"] = place_of(**place)
+        known["place"] = options.place_of(**place)
     return known
 
 

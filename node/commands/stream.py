@@ -4,20 +4,14 @@ import click
 
 from node import render
 from node.client import Document
+from node.commands import options
 from node.commands.follow import absolute, run_job
 from node.commands.session import Session, complete_refs, verb, verbs
 
 
 @verb(name="start", long=True)
 @click.argument("target", shell_complete=complete_refs)
-@click.option(
-    "--data",
-    required=True,
-    multiple=True,
-    metavar="PATH",
-    type=click.Path(exists=True),
-    help="Text to learn: .txt, .jsonl or a folder that grows; may be given again.",
-)
+@options.data("Text to learn: .txt, .jsonl or a folder that grows")
 @click.option(
     "--base", metavar="REF", shell_complete=complete_refs, help="The base [the only one]."
 )
@@ -30,10 +24,10 @@ from node.commands.session import Session, complete_refs, verb, verbs
 @click.option("--batch", type=click.IntRange(1), help="New sequences a batch.")
 @click.option("--replay", type=click.IntRange(0), help="Made-up sequences a batch.")
 @click.option("--seq", type=click.IntRange(16), help="Tokens a sequence.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate.")
+@options.LR
 @click.option("--rank", type=click.IntRange(1, 1024), help="Rank of a new adapter.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads.")
-@click.option("--licence", metavar="SPDX", help="Such as apache-2.0; may wait for push.")
+@options.THREADS
+@options.LICENCE
 def start(session: Session, target: str, **given: object) -> None:
     """Learn what is new in your text, now and as it comes; it stays on this machine.
 

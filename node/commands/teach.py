@@ -4,8 +4,8 @@ import click
 
 from node import render
 from node.client import Document
-from node.commands.follow import absolute, run_job
-from node.commands.learn import place_of
+from node.commands import options
+from node.commands.follow import run_job
 from node.commands.session import Session, complete_refs, verb
 
 
@@ -19,45 +19,24 @@ from node.commands.session import Session, complete_refs, verb
     shell_complete=complete_refs,
     help="The base that is taught.",
 )
-@click.option(
-    "--data",
-    required=True,
-    multiple=True,
-    metavar="PATH",
-    type=click.Path(exists=True),
-    help="Text to be asked about: .txt, .jsonl or a directory; may be given again.",
-)
-@click.option(
-    "--eval",
-    "eval_data",
-    metavar="PATH",
-    type=click.Path(exists=True),
-    multiple=True,
-    help="Text to measure on [a part of --data, held out].",
-)
-@click.option("--name", required=True, help="What to call the adapter.")
-@click.option("--lang", help="Language of its place, such as en.")
-@click.option("--domain", help="Domain, such as medical.")
-@click.option("--sub", help="Sub-domain, such as cardiology.")
-@click.option("--place", help="Language, domain and sub in one: LANG/DOMAIN/SUB.")
-@click.option("--rank", type=click.IntRange(1, 1024), help="Rank of the adapter.")
-@click.option("--alpha", type=click.FloatRange(0, min_open=True), help="Scale: alpha / rank.")
-@click.option("--steps", type=click.IntRange(1), help="Optimiser steps.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate.")
-@click.option("--batch", type=click.IntRange(1), help="Sequences a step.")
-@click.option("--seq", type=click.IntRange(8), help="Tokens a sequence.")
+@options.data("Text to be asked about: .txt, .jsonl or a directory")
+@options.EVAL
+@options.NAME
+@options.place_flags
+@options.RANK
+@options.ALPHA
+@options.STEPS
+@options.LR
+@options.BATCH
+@options.SEQ
 @click.option("--hard", type=click.FloatRange(0, 1), help="Share of the text's own words.")
-@click.option("--seed", type=click.IntRange(0), help="Makes a run repeatable.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads.")
-@click.option("--licence", metavar="SPDX", help="Such as apache-2.0; may wait for push.")
+@options.SEED
+@options.THREADS
+@options.LICENCE
 def distill(session: Session, **given: object) -> None:
     """Teach a smaller base what TEACHER, a larger base or an adapter on it, knows of your text."""
-    place = place_of(given.pop("place"), given.pop("lang"), given.pop("domain"), given.pop("sub"))
-    data, held_out = given.pop("data"), given.pop("eval_data")
-    assert isinstance(data, tuple)
-    assert isinstance(held_out, tuple)
-    body = {"kind": "distill", "place": place, "data": absolute(data), **given}
-    body["eval_data"] = absolute(held_out) or None
+    place, texts = options.take_place(given), options.take_texts(given)
+    body = {"kind": "distill", "place": place, **texts, **given}
     run_job(session, body, _taught)
 
 
