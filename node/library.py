@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from node.database import open_database
 from p2pllm.errors import LocalError
 from p2pllm.ids import ContentId
 from p2pllm.manifest import Manifest
@@ -62,27 +63,8 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA_VERSION:
-                raise LocalError(
-                    "E0306",
-                    f"{path} was written by a newer p2pllm (version {version})",
-                    fix=["upgrade p2pllm, or use another --home"],
-                )
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        except sqlite3.DatabaseError as bad:
-            raise LocalError(
-                "E0306",
-                f"{path} is damaged",
-                why=[str(bad)],
-                fix=["move the file away; models can be imported and pulled again"],
-            ) from bad
+        mend = "move the file away; models can be imported and pulled again"
+        self._db = open_database(path, _SCHEMA, SCHEMA_VERSION, mend)
 
     def close(self) -> None:
         """Close the file."""

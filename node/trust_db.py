@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from node.database import open_database
 from p2pllm.errors import LocalError
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.names import Place, parse_place
@@ -101,27 +102,8 @@ class TrustDb:
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
         self._depth = 0
-        try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA_VERSION:
-                raise LocalError(
-                    "E0306",
-                    f"{path} was written by a newer p2pllm (version {version})",
-                    fix=["upgrade p2pllm, or use another --home"],
-                )
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        except sqlite3.DatabaseError as bad:
-            raise LocalError(
-                "E0306",
-                f"{path} is damaged",
-                why=[str(bad)],
-                fix=["restore it, or move it away: all peers then start on probation"],
-            ) from bad
+        mend = "restore it, or move it away: all peers then start on probation"
+        self._db = open_database(path, _SCHEMA, SCHEMA_VERSION, mend)
 
     def close(self) -> None:
         """Close the file."""

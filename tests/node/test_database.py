@@ -1,0 +1,28 @@
+"""The node's SQLite files: what is refused when they are opened."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from node.database import open_database
+from p2pllm.errors import LocalError
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY) STRICT;"
+
+
+def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    open_database(path, SCHEMA, 2, "move it away").close()
+    with pytest.raises(LocalError, match="newer p2pllm") as caught:
+        open_database(path, SCHEMA, 1, "move it away")
+    assert caught.value.code == "E0306"
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_a_damaged_file_is_refused_with_what_mends_it(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(LocalError, match="is damaged") as caught:
+        open_database(path, SCHEMA, 1, "move it away")
+    assert list(caught.value.fix) == ["move it away"]
