@@ -1,16 +1,13 @@
 """Cut a block out of a base, and gather what blocks learnt: learn jobs, and what comes of them."""
 
-import hashlib
-import secrets
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import trio
 
+from node.job_parts import Variant, claim, keep_variant, limits, passing_name, told
 from node.jobs import Report
 from node.learn_flows import NO_LICENCE, Described, base_for, card_of, find_base, keep_adapter
 from node.library import Held
@@ -20,8 +17,6 @@ from p2pllm import blocks
 from p2pllm.errors import LocalError
 from p2pllm.jobs import checked
 from p2pllm.jobs_blocks import BlockJob, BlockReport, Gathered, GatherJob, GatherReport
-from p2pllm.manifest import Manifest, model_id
-from p2pllm.manifest import Report as Claim
 from p2pllm.names import parse_place, parse_ref
 
 _CHOSEN = ("ffn", "heads", "depth", "steps", "batch", "seq", "lr", "seed", "threads")
@@ -32,24 +27,24 @@ async def block(services: Services, request: BlockRequest, report: Report) -> di
     base = find_base(services, request.ref)
     name = request.name or f"{base.name}-block"
     parse_ref(f"{base.place}/{name}")
-    with services.work_folder(_name(request)) as work:
+    with services.work_folder(passing_name("blocks", request)) as work:
         try:
             job = _job(services, base, request, work / "made")
             done = await services.learner.run(job, report)
             assert isinstance(done, BlockReport)
-            held = await _keep(services, work / "made", (base, name), done, report)
+            variant = Variant(
+                name=name,
+                report=claim(done, done.parent_loss),
+                description=f"A block of {base.name}: {done.layers} layers of {done.channels} "
+                f"channels and {done.groups} groups of heads.",
+            )
+            held = await keep_variant(services, work / "made", base, variant, done, report)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    plain: dict[str, Any] = msgspec.to_builtins(done)
-    del plain["job"]
-    plain["peak_rss_bytes"] = plain.pop("peak_rss")
-    return {"schema": "p2pllm.block/1", "parent": base.ref, **card_of(held), **plain}
+    return {"schema": "p2pllm.block/1", "parent": base.ref, **card_of(held), **told(done)}
 
 
 def _job(services: Services, base: Held, request: BlockRequest, out_dir: Path) -> BlockJob:
-    chosen = {
-        name: value for name in _CHOSEN if (value := getattr(request, name, None)) is not None
-    }
     return checked(
         BlockJob(
             base_dir=base.folder,
@@ -57,50 +52,8 @@ def _job(services: Services, base: Held, request: BlockRequest, out_dir: Path) -
             data=tuple(request.data),
             eval_data=tuple(request.eval_data),
             out_dir=str(out_dir),
-            max_memory_bytes=services.memory_bytes,
-            **{"threads": services.config.learn.threads, **chosen},
+            **limits(services, request, _CHOSEN),
         )
-    )
-
-
-async def _keep(
-    services: Services, made: Path, of: tuple[Held, str], done: BlockReport, report: Report
-) -> Held:
-    models, (base, name) = services.models, of
-    parent = models.manifest(base.manifest)
-    async with models.coming_in():
-        files = await models.take_in(
-            made, lambda count: report("store", done=count, total=done.size_bytes, unit="bytes")
-        )
-        manifest = Manifest(
-            kind="base",
-            place=base.place,
-            name=name,
-            by=services.identity.node,
-            created_at=time.time(),
-            licence=parent.licence,
-            consent=False,
-            model=model_id(files),
-            params=done.params,
-            base_size=0,
-            parents=(base.manifest,),
-            files=files,
-            report=_claim(done),
-            description=f"A block of {parent.name}: {done.layers} layers of {done.channels} "
-            f"channels and {done.groups} groups of heads.",
-        )
-        return await models.seal(manifest, "local")
-
-
-def _claim(done: BlockReport) -> Claim:
-    """The parent's loss stands where an adapter's manifest has that of its base."""
-    return Claim(
-        base_loss=done.parent_loss,
-        loss=done.loss,
-        bits_per_byte=done.bits_per_byte,
-        tokens=done.tokens,
-        steps=done.steps,
-        train_tokens=done.train_tokens,
     )
 
 
@@ -111,7 +64,7 @@ async def gather(services: Services, request: GatherRequest, report: Report) -> 
     into = find_base(services, request.into)
     updates = [services.library.find(parse_ref(ref)) for ref in request.what]
     parent = await trio.to_thread.run_sync(_parent, services, into)
-    with services.work_folder(_name(request)) as work:
+    with services.work_folder(passing_name("blocks", request)) as work:
         try:
             job = _gather_job(services, (parent, into), updates, request, work / "made")
             done = await services.learner.run(job, report)
@@ -125,10 +78,7 @@ async def gather(services: Services, request: GatherRequest, report: Report) -> 
             held = await keep_adapter(services, work / "made", into, described)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    plain: dict[str, Any] = msgspec.to_builtins(done)
-    del plain["job"]
-    plain["peak_rss_bytes"] = plain.pop("peak_rss")
-    return {"schema": "p2pllm.gather/1", "base": into.ref, **card_of(held), **plain}
+    return {"schema": "p2pllm.gather/1", "base": into.ref, **card_of(held), **told(done)}
 
 
 def _parent(services: Services, into: Held) -> Held:
@@ -176,8 +126,3 @@ def _gather_job(
             max_memory_bytes=services.memory_bytes,
         )
     )
-
-
-def _name(request: BlockRequest | GatherRequest) -> str:
-    asked = hashlib.sha256(msgspec.json.encode(request)).hexdigest()[:16]
-    return f"blocks-{asked}-{secrets.token_hex(4)}"

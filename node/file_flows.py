@@ -1,9 +1,6 @@
 """Make models out of models: adapters into one, a base into fewer bits, files for other tools."""
 
-import hashlib
-import secrets
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +8,7 @@ from typing import Any
 import msgspec
 import trio
 
+from node.job_parts import Variant, keep_variant, limits, passing_name, told
 from node.jobs import Report
 from node.learn_flows import NO_LICENCE, Described, base_for, card_of, find_base, keep_adapter
 from node.library import Held
@@ -29,7 +27,6 @@ from p2pllm.jobs_files import (
     QuantiseJob,
     QuantiseReport,
 )
-from p2pllm.manifest import Manifest, model_id
 from p2pllm.manifest import Report as Claim
 from p2pllm.names import parse_place, parse_ref
 
@@ -50,7 +47,7 @@ async def merge(services: Services, request: MergeRequest, report: Report) -> di
     place = parse_place(request.place or request.head)
     parse_ref(f"{place}/{request.name}")
     base = _base(services, parts, request.base)
-    with services.work_folder(_name("merge", request)) as work:
+    with services.work_folder(passing_name("merge", request)) as work:
         try:
             done = await services.learner.run(
                 _compose_job(services, parts, base, work, request), report
@@ -70,7 +67,7 @@ async def merge(services: Services, request: MergeRequest, report: Report) -> di
         finally:
             shutil.rmtree(work, ignore_errors=True)
     card = {**card_of(held), "residual_ref": rest.ref if rest else None}
-    return {"schema": "p2pllm.merge/1", **_plain(done), **card}
+    return {"schema": "p2pllm.merge/1", **told(done), **card}
 
 
 def _parts(services: Services, request: MergeRequest) -> list[Part]:
@@ -132,11 +129,6 @@ def _base(services: Services, parts: Sequence[Part], given: str) -> Held:
 def _compose_job(
     services: Services, parts: Sequence[Part], base: Held, work: Path, request: MergeRequest
 ) -> ComposeJob:
-    chosen = {
-        name: value
-        for name in ("method", "energy", "rank", "density", "seed", "threads")
-        if (value := getattr(request, name)) is not None
-    }
     return checked(
         ComposeJob(
             base_dir=base.folder,
@@ -146,8 +138,7 @@ def _compose_job(
             ),
             out_dir=str(work / "made"),
             residual_dir=str(work / "residual") if request.residual else None,
-            max_memory_bytes=services.memory_bytes,
-            **{"threads": services.config.learn.threads, **chosen},
+            **limits(services, request, ("method", "energy", "rank", "density", "seed", "threads")),
         )
     )
 
@@ -166,7 +157,7 @@ async def quantise(services: Services, request: QuantiseRequest, report: Report)
     base = find_base(services, request.ref)
     name = request.name or f"{base.name}-q{request.bits}"
     parse_ref(f"{base.place}/{name}")
-    with services.work_folder(_name("quantise", request)) as work:
+    with services.work_folder(passing_name("quantise", request)) as work:
         try:
             job = QuantiseJob(
                 base_dir=base.folder,
@@ -179,38 +170,15 @@ async def quantise(services: Services, request: QuantiseRequest, report: Report)
             )
             done = await services.learner.run(checked(job), report)
             assert isinstance(done, QuantiseReport)
-            held = await _keep_variant(services, work / "made", (base, name), done, report)
+            variant = Variant(
+                name=name,
+                report=_claim(done),
+                description=f"{base.name} in {done.numbers} numbers",
+            )
+            held = await keep_variant(services, work / "made", base, variant, done, report)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    return {"schema": "p2pllm.quantise/1", "base": base.ref, **_plain(done), **card_of(held)}
-
-
-async def _keep_variant(
-    services: Services, made: Path, of: tuple[Held, str], done: QuantiseReport, report: Report
-) -> Held:
-    models, (base, name) = services.models, of
-    original = models.manifest(base.manifest)
-    async with models.coming_in():
-        files = await models.take_in(
-            made, lambda count: report("store", done=count, total=done.size_bytes, unit="bytes")
-        )
-        manifest = Manifest(
-            kind="base",
-            place=base.place,
-            name=name,
-            by=services.identity.node,
-            created_at=time.time(),
-            licence=original.licence,
-            consent=False,
-            model=model_id(files),
-            params=done.params,
-            base_size=0,
-            parents=(base.manifest,),
-            files=files,
-            report=_claim(done),
-            description=f"{original.name} in {done.numbers} numbers",
-        )
-        return await models.seal(manifest, "local")
+    return {"schema": "p2pllm.quantise/1", "base": base.ref, **told(done), **card_of(held)}
 
 
 def _claim(done: QuantiseReport) -> Claim | None:
@@ -250,16 +218,4 @@ async def export(services: Services, request: ExportRequest, report: Report) -> 
     finally:
         shutil.rmtree(dest.with_name(dest.name + durable.TEMPORARY), ignore_errors=True)
     assert isinstance(done, ExportReport)
-    return {"schema": "p2pllm.export/1", "ref": held.ref, "path": str(dest), **_plain(done)}
-
-
-def _plain(report: ComposeReport | QuantiseReport | ExportReport) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(report)
-    del plain["job"]
-    plain["peak_rss_bytes"] = plain.pop("peak_rss")
-    return plain
-
-
-def _name(kind: str, request: msgspec.Struct) -> str:
-    asked = hashlib.sha256(msgspec.json.encode(request)).hexdigest()[:16]
-    return f"{kind}-{asked}-{secrets.token_hex(4)}"
+    return {"schema": "p2pllm.export/1", "ref": held.ref, "path": str(dest), **told(done)}

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import trio
 
+from node.job_parts import claim, limits, told
 from node.jobs import Report
 from node.library import Held
 from node.probe_texts import MIN_DOCUMENTS
@@ -33,6 +34,7 @@ from p2pllm.names import Place, Ref, parse_place, parse_ref
 
 log = logging.getLogger(__name__)
 NO_LICENCE = "NOASSERTION"  # SPDX for "nobody said"
+_CHOSEN = ("rank", "alpha", "steps", "lr", "batch", "seq", "seed", "threads")
 EMBEDDED = {"smollm2": ("smollm2-135m", "Apache-2.0")}  # source -> name, licence of its weights
 
 
@@ -102,13 +104,16 @@ async def tune(services: Services, request: TuneRequest, report: Report) -> dict
         done = await services.learner.run(job, report)
         assert isinstance(done, TuneReport)
         described = Described(
-            place=place, name=name, licence=request.licence or NO_LICENCE, report=_claim(done)
+            place=place,
+            name=name,
+            licence=request.licence or NO_LICENCE,
+            report=claim(done, done.base_loss),
         )
         held = await keep_adapter(services, work, base, described)
         await trio.to_thread.run_sync(shutil.rmtree, work)
         await trio.to_thread.run_sync(_keep_probes, services, place, job)
     services.trust.wake()
-    return {"schema": "p2pllm.tune/1", **card_of(held), **_plain(done)}
+    return {"schema": "p2pllm.tune/1", **card_of(held), **told(done)}
 
 
 def _keep_probes(services: Services, place: Place, job: TuneJob) -> None:
@@ -126,31 +131,14 @@ def _keep_probes(services: Services, place: Place, job: TuneJob) -> None:
         log.warning("the held-out text of %s is not kept as probes: %s", place, full)
 
 
-def _claim(done: TuneReport) -> Claim:
-    return Claim(
-        base_loss=done.base_loss,
-        loss=done.loss,
-        bits_per_byte=done.bits_per_byte,
-        tokens=done.tokens,
-        steps=done.steps,
-        train_tokens=done.train_tokens,
-    )
-
-
 def _tune_job(services: Services, base: Held, request: TuneRequest, work: Path) -> TuneJob:
-    chosen = {
-        name: value
-        for name in ("rank", "alpha", "steps", "lr", "batch", "seq", "seed", "threads")
-        if (value := getattr(request, name)) is not None
-    }
     return checked(
         TuneJob(
             base_dir=base.folder,
             data=tuple(request.data),
             eval_data=tuple(request.eval_data),
             out_dir=str(work),
-            max_memory_bytes=services.memory_bytes,
-            **{"threads": services.config.learn.threads, **chosen},
+            **limits(services, request, _CHOSEN),
         )
     )
 
@@ -210,7 +198,7 @@ async def evaluate(services: Services, request: EvalRequest, report: Report) -> 
     )
     done = await services.learner.run(checked(job), report)
     assert isinstance(done, EvalReport)
-    return {"schema": "p2pllm.eval/1", "ref": held.ref, **_plain(done)}
+    return {"schema": "p2pllm.eval/1", "ref": held.ref, **told(done)}
 
 
 def find_base(services: Services, text: str) -> Held:
@@ -247,13 +235,6 @@ def card_of(held: Held) -> dict[str, Any]:
     """What every answer says of a model of ours."""
     card = {"ref": held.ref, "manifest": held.manifest, "kind": held.kind, "model": held.model}
     return {**card, "place": str(held.place), "name": held.name, "path": held.folder}
-
-
-def _plain(report: TuneReport | EvalReport) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(report)
-    del plain["job"]
-    plain["peak_rss_bytes"] = plain.pop("peak_rss")
-    return plain
 
 
 def work_name(kind: str, what: str) -> str:

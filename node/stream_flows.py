@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import trio
 
+from node.job_parts import limits, told
 from node.jobs import Jobs, Report
 from node.learn_flows import NO_LICENCE, Described, base_for, card_of, find_base, keep_adapter
 from node.library import Held
@@ -194,11 +195,8 @@ async def _step(
     state = learner.read(folder)
     await _keep(services, learning, state)
     held = _held(services, learning, state.head)
-    plain: dict[str, Any] = msgspec.to_builtins(done)
-    del plain["job"]
-    plain["peak_rss_bytes"] = plain.pop("peak_rss")
     shown = card_of(held) if held else {}
-    return {"schema": "p2pllm.learn/1", "learner": learning.title, **shown, **plain}
+    return {"schema": "p2pllm.learn/1", "learner": learning.title, **shown, **told(done)}
 
 
 async def _keep(services: Services, learning: Learning, state: State) -> None:
@@ -293,7 +291,6 @@ def _same_base(services: Services, folder: Path, learning: Learning) -> None:
 def _job(services: Services, learning: Learning, folder: Path) -> ContinualJob:
     request = learning.request
     names = ("steps", "batch", "seq", "lr", "rank", "replay", "min_tokens", "threads")
-    chosen = {name: value for name in names if (value := getattr(request, name)) is not None}
     base = services.library.get(learning.base)
     begin = services.library.get(ContentId(learning.begin)) if learning.begin else None
     if base is None:
@@ -305,8 +302,7 @@ def _job(services: Services, learning: Learning, folder: Path) -> ContinualJob:
             data=tuple(request.data),
             begin_dir=begin.folder if begin else None,
             accepted=_accepted(services, learning, base),
-            max_memory_bytes=services.memory_bytes,
-            **{"threads": services.config.learn.threads, **chosen},
+            **limits(services, request, names),
         )
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import trio
 
+from node.job_parts import claim, limits, told
 from node.jobs import Report
 from node.learn_flows import (
     NO_LICENCE,
@@ -23,8 +24,9 @@ from node.services import Services
 from p2pllm.errors import LocalError
 from p2pllm.jobs import checked
 from p2pllm.jobs_teach import DistillJob, DistillReport
-from p2pllm.manifest import Report as Claim
 from p2pllm.names import parse_place, parse_ref
+
+_CHOSEN = ("rank", "alpha", "steps", "lr", "batch", "seq", "seed", "hard", "threads")
 
 
 async def distill(services: Services, request: DistillRequest, report: Report) -> dict[str, Any]:
@@ -40,15 +42,15 @@ async def distill(services: Services, request: DistillRequest, report: Report) -
         done = await services.learner.run(job, report)
         assert isinstance(done, DistillReport)
         described = Described(
-            place=place, name=name, licence=request.licence or NO_LICENCE, report=_claim(done)
+            place=place,
+            name=name,
+            licence=request.licence or NO_LICENCE,
+            report=claim(done, done.base_loss),
         )
         held = await keep_adapter(services, work, student, described)
         await trio.to_thread.run_sync(shutil.rmtree, work)
-    plain: dict[str, Any] = msgspec.to_builtins(done)
-    del plain["job"]
-    plain["peak_rss_bytes"] = plain.pop("peak_rss")
     card = {"teacher": teacher.ref, "student": student.ref, **card_of(held)}
-    return {"schema": "p2pllm.distill/1", **card, **plain}
+    return {"schema": "p2pllm.distill/1", **card, **told(done)}
 
 
 def _teacher(services: Services, text: str) -> Held:
@@ -61,11 +63,6 @@ def _job(
 ) -> DistillJob:
     teacher, student = who
     base = teacher if teacher.kind == "base" else base_for(services, teacher)
-    chosen = {
-        name: value
-        for name in ("rank", "alpha", "steps", "lr", "batch", "seq", "seed", "hard", "threads")
-        if (value := getattr(request, name)) is not None
-    }
     return checked(
         DistillJob(
             teacher_dir=base.folder,
@@ -75,18 +72,6 @@ def _job(
             data=tuple(request.data),
             eval_data=tuple(request.eval_data),
             out_dir=str(work),
-            max_memory_bytes=services.memory_bytes,
-            **{"threads": services.config.learn.threads, **chosen},
+            **limits(services, request, _CHOSEN),
         )
-    )
-
-
-def _claim(done: DistillReport) -> Claim:
-    return Claim(
-        base_loss=done.base_loss,
-        loss=done.loss,
-        bits_per_byte=done.bits_per_byte,
-        tokens=done.tokens,
-        steps=done.steps,
-        train_tokens=done.train_tokens,
     )
