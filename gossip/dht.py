@@ -49,6 +49,7 @@ class Dht:
     def __init__(self, outbox: trio.MemorySendChannel[bytes], pid: int) -> None:
         self.pid = pid
         self.fault: Unavailable | None = None  # why the process is gone
+        self.refused = 0  # calls of peers that asked too much, as of the last `size`
         self.levels: dict[tuple[str, str], int] = {}  # (key, sub-key) of ours -> level it is on
         self._outbox = outbox
         self._number = READY
@@ -74,7 +75,9 @@ class Dht:
 
     async def size(self) -> int:
         """How many nodes the routing table holds."""
-        return (await self._ask("size")).size
+        reply = await self._ask("size")
+        self.refused = reply.refused
+        return reply.size
 
     async def _ask(
         self,

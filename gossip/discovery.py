@@ -108,7 +108,7 @@ async def _done(replicas: Replicas, ask: Ask) -> Reply:
         return Reply(number=ask.number, found=tuple(await replicas.get(ask.keys)))
     if ask.verb == "bootstrap":
         return Reply(number=ask.number, size=await replicas.join(ask.addresses))
-    return Reply(number=ask.number, size=replicas.known)
+    return Reply(number=ask.number, size=replicas.known, refused=replicas.refused)
 
 
 if __name__ == "__main__":

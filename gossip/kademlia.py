@@ -22,14 +22,23 @@ from hivemind.utils.multiaddr.exceptions import Error as MultiaddrError
 
 from gossip.lookup import REPLICAS, SILENT_S, position
 from gossip.shelf import KEYS_A_CALL, MAX_KEPT_BYTES, RECORDS_A_CALL, Kept, Shelf
+from gossip.standing import Allowances
 from gossip.validator import Validator
 from p2pllm import codec
+from p2pllm.advert import MAX_RECORD_BYTES
 from p2pllm.errors import PeerError
+from p2pllm.ids import NodeId
 
 BUCKET = 20  # Kademlia's k: nodes a bucket, and neighbours an answer
 DEPTH_MODULO = 5  # Kademlia's b, as hivemind has it
 CALL_S = 3.0  # a node that takes longer is passed over
 CONNECT_S = 10.0  # a dead address may swallow packets
+# What one peer may ask: one unit a call and one a key or record; RATE for ever, BURST at once.
+# 500 adverts published in a network so small that this node keeps all of them are 9,000 units.
+RATE, BURST = 1000.0, 10_000.0
+COST_BYTES = 16 * 1024  # of an answer, a unit: 16 MB a second
+WAIT_S = 2.0  # who asks too much waits; who would wait longer is refused, before its CALL_S end
+BUSY = "asks too much"  # in a refusal, so that the caller knows that this node lives
 _MAX_SILENT = 1024
 _PEER_ID_BYTES = 38
 _FAULTS = (TimeoutError, OSError, EOFError, P2PDaemonError, P2PHandlerError, DecodeError)
@@ -49,6 +58,8 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
         super().__init__(_initialized_with_create=_initialized_with_create)
         self.validator = Validator()
         self.shelf = Shelf(self.validator)
+        self.refused = 0  # calls of peers that asked too much
+        self._allowances = Allowances(RATE, BURST)
         self._silent: dict[bytes, float] = {}  # node -> not to be asked before (monotonic)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -143,11 +154,18 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
             self._silent = {each: until for each, until in self._silent.items() if until > now}
         self._silent[node] = max(self._silent.get(node, 0.0), now + seconds)
 
-    # What other nodes call; the two names are hivemind's
+    # What other nodes call; the names are hivemind's
 
     @classmethod
     def _get_handle_name(cls, _namespace: str | None, method_name: str) -> str:
         return f"/p2pllm/dht/1/{method_name}"
+
+    async def rpc_ping(
+        self, request: dht_pb2.PingRequest, context: P2PContext
+    ) -> dht_pb2.PingResponse:
+        """Say that this node is up."""
+        await self._admit(context.remote_id, 0, request)
+        return await super().rpc_ping(request, context)
 
     async def rpc_store(
         self, request: dht_pb2.StoreRequest, context: P2PContext
@@ -156,6 +174,7 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
         entries = list(zip(request.keys, request.values, strict=True))
         if len(entries) > RECORDS_A_CALL:
             raise ValueError(f"{len(entries)} records, at most {RECORDS_A_CALL}")
+        await self._admit(context.remote_id, len(entries), request)
         await self._met(request.peer, context.remote_id)
         kept = self.shelf.keep(entries, time.time())
         return dht_pb2.StoreResponse(store_ok=kept, peer=self.node_info)
@@ -166,6 +185,7 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
         """Say what is kept here under some keys, and which nodes are nearer to them."""
         if len(request.keys) > KEYS_A_CALL:
             raise ValueError(f"{len(request.keys)} keys, at most {KEYS_A_CALL}")
+        caller = await self._admit(context.remote_id, len(request.keys), request)
         await self._met(request.peer, context.remote_id)
         response = dht_pb2.FindResponse(peer=self.node_info)
         for key in request.keys:
@@ -175,6 +195,7 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
                 result.type, result.value = dht_pb2.FOUND_REGULAR, codec.encode(kept)
             near = self.neighbours(key, BUCKET, context.remote_id.to_bytes())
             result.nearest_peer_ids.extend(near)
+        self._allowances.spend(caller, response.ByteSize() / COST_BYTES, time.monotonic())
         return response
 
     async def update_routing_table(
@@ -206,12 +227,27 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
                 response = await self.p2p.call_protobuf_handler(
                     peer_id, self._get_handle_name(None, method), request, reply
                 )
-        except _FAULTS:
+        except _FAULTS as fault:
             self.hush(node, SILENT_S)
+            if isinstance(fault, P2PHandlerError) and BUSY in str(fault):
+                return None  # it lives: without it in our table, two nodes would lose each other
             await self.update_routing_table(None, peer_id, responded=False)
             return None
         await self.update_routing_table(DHTID(position(node)), peer_id)
         return response
+
+    async def _admit(self, peer_id: PeerID, items: int, request: Any) -> NodeId:
+        # p2pd vouches for the id. A refusal is an error and no empty answer: that would count as
+        # "the key is full" or "nothing is here", and hide records.
+        caller = NodeId(peer_id.to_base58())
+        units = 1 + max(items, request.ByteSize() / MAX_RECORD_BYTES)
+        wait = self._allowances.admit(caller, units, WAIT_S, time.monotonic())
+        if wait is None:
+            self.refused += 1
+            raise ConnectionRefusedError(f"{caller} {BUSY}")
+        if wait:
+            await asyncio.sleep(wait)
+        return caller
 
     async def _met(self, info: dht_pb2.NodeInfo, peer_id: PeerID) -> None:
         if info.node_id:

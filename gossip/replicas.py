@@ -39,6 +39,11 @@ class Replicas:
         """How many nodes the routing table holds."""
         return self._wire.known
 
+    @property
+    def refused(self) -> int:
+        """How many calls of peers that asked too much this node has refused."""
+        return self._wire.refused
+
     async def join(self, addresses: Iterable[str]) -> int:
         """Meet these nodes and, through them, our neighbours; how many are known then."""
         alone = not self._wire.known

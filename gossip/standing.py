@@ -116,3 +116,15 @@ class Allowances:
         while len(self._of) > self._most:
             self._of.popitem(last=False)
         return allowance.spend(units, now)
+
+    def admit(self, peer: NodeId, units: float, patience: float, now: float) -> float | None:
+        """Take units of a peer's; the seconds it must wait for them.
+
+        None, and nothing is taken, if that is longer than `patience`, so that who asks much too
+        much is answered again as soon as it stops.
+        """
+        wait = self.spend(peer, units, now)
+        if wait <= patience:
+            return wait
+        self.spend(peer, -units, now)
+        return None

@@ -308,10 +308,11 @@ class Network:
             }
             for place in self.places()
         ]
-        dht_peers = 0
+        dht_peers, dht_refused = 0, 0
         if self._dht is not None:
             try:
                 dht_peers = await self._dht.size()
+                dht_refused = self._dht.refused
             except P2pllmError:
                 dht_peers = 0
         swarm = {"seeds": [seed.card() for seed in self.peers.seeds]}
@@ -321,7 +322,12 @@ class Network:
             "addresses": self.addresses,
             "peers": {"total": len(self.peers.connected)},
             "heard": self.heard_count,
-            "swarm": {**swarm, "dht_peers": dht_peers, "topics": topics},
+            "swarm": {
+                **swarm,
+                "dht_peers": dht_peers,
+                "dht_refused": dht_refused,  # calls of peers that asked too much
+                "topics": topics,
+            },
             "children": children,
             "warnings": self.warnings(),
         }

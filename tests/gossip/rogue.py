@@ -2,8 +2,9 @@
 
 Reads one JSON line: `control` (socket of a p2pd), `join` (addresses), `lies` (records in hex, its
 answer to every question, or to those for the key ids `at`), `push` (pairs of key id and record in
-hex, to store at every node met), `accept` (what it says to who wants to store). Writes a JSON line
-once it has pushed, with what the others said, and one `asked` for each question it answered.
+hex, to store at every node met), `accept` (what it says to who wants to store), `flood` (whether to
+store rubbish without pause at every node met). Writes a JSON line once it has pushed, with what the
+others said, one `asked` for each question it answered, and one `refused` for each refused flood.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from hivemind.proto import dht_pb2  # noqa: E402
 
 from gossip.kademlia import Wire  # noqa: E402
 from gossip.replicas import Replicas  # noqa: E402
-from gossip.shelf import Kept  # noqa: E402
+from gossip.shelf import RECORDS_A_CALL, Kept  # noqa: E402
 from p2pllm import codec  # noqa: E402
 
 
@@ -51,8 +52,18 @@ async def main() -> None:
     for node in wire.neighbours(bytes(20)):
         said += [await wire.store(node, [entry]) for entry in push]
     print(json.dumps({"known": wire.known, "said": said}), flush=True)
+    if plan["flood"]:
+        wire.spawn(flood(wire, wire.neighbours(bytes(20))))
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     os._exit(0)
+
+
+async def flood(wire: Wire, nodes: list[bytes]) -> None:
+    rubbish = [(bytes(20), b"rubbish")] * RECORDS_A_CALL
+    while True:
+        said = await asyncio.gather(*(wire.store(node, rubbish) for node in nodes * 8))
+        if None in said:
+            print(json.dumps({"refused": said.count(None)}), flush=True)
 
 
 asyncio.run(main())

@@ -303,6 +303,7 @@ async def open_rogue(**plan: object) -> AsyncIterator[tuple[trio.Process, dict[s
         assert process.stdin is not None
         assert process.stdout is not None
         defaults: dict[str, object] = {"lies": [], "at": [], "push": [], "accept": True}
+        defaults["flood"] = False
         full = defaults | {"control": str(endpoint.control)} | plan
         await process.stdin.send_all(json.dumps(full).encode() + b"\n")
         try:
@@ -406,5 +407,25 @@ def test_a_node_that_refuses_everything_hides_nothing() -> None:
             await index.publish(nodes[0].dht, nodes[0].identity, ad, time.time())
             for node in nodes:
                 assert await found_by(node) == [ad]
+
+    run(main)
+
+
+def test_a_node_that_calls_without_pause_is_refused_and_the_others_are_answered() -> None:
+    async def main() -> None:
+        async with (
+            open_nodes(3) as nodes,
+            open_rogue(flood=True, join=[node.address for node in nodes]) as (rogue, _),
+        ):
+            await said(rogue, "refused")
+            publisher, *others = nodes
+            ad = advert(publisher.identity)
+            await index.publish(publisher.dht, publisher.identity, ad, time.time())
+            for node in others:
+                assert await found_by(node) == [ad]
+            await said(rogue, "refused")
+            for node in nodes:
+                await node.dht.size()
+            assert any(node.dht.refused for node in nodes)
 
     run(main)

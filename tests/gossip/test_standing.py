@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gossip import standing
-from gossip.standing import Allowance, Standing
+from gossip.standing import Allowance, Allowances, Standing
 from p2pllm import keys
 
 PEER = keys.generate().node
@@ -84,3 +84,24 @@ def test_an_allowance_lets_a_burst_through_and_then_its_rate() -> None:
     assert allowance.spend(0, 0.5) == 0
     assert allowance.spend(10, 100) == 0
     assert allowance.spend(4, 100) == pytest.approx(2)
+
+
+def test_who_asks_more_than_one_can_wait_for_is_refused_and_that_costs_nothing() -> None:
+    peers = Allowances(rate=2, burst=10)
+    assert peers.admit(PEER, 10, 3, now=0) == 0
+    assert peers.admit(PEER, 4, 3, now=0) == pytest.approx(2)
+    for _ in range(1000):
+        assert peers.admit(PEER, 4, 3, now=0) is None
+    assert peers.admit(PEER, 4, 3, now=1) == pytest.approx(3)
+    assert peers.admit(PEER, 4, 3, now=1 + 3 + 2) == 0
+    assert peers.admit(PEER, 10, 3, now=100) == 0  # the burst, and no more of it than one
+    assert peers.admit(PEER, 10, 3, now=100) is None
+
+
+def test_one_peer_spends_nothing_of_another_and_few_are_remembered() -> None:
+    peers, others = Allowances(rate=1, burst=2, most=2), [keys.generate().node for _ in range(3)]
+    for peer in others:
+        assert peers.admit(peer, 2, 0, now=0) == 0
+    assert peers.admit(others[2], 1, 0, now=0) is None
+    assert peers.admit(others[1], 1, 0, now=0) is None
+    assert peers.admit(others[0], 2, 0, now=0) == 0  # forgotten: it begins anew
