@@ -16,7 +16,6 @@ import math
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -67,7 +66,7 @@ class World:
         context = min(measure.WINDOW, int(self.config.max_position_embeddings))
         self.held = measure.passages(tokenizer, held, given.held_tokens, context)
         stream = ground.tokens(tokenizer, learnt)[: given.train_tokens]
-        self.rows = stream[: len(stream) // given.seq * given.seq].view(-1, given.seq)
+        self.rows = ground.rows_of(stream, given.seq)
 
     def measured(self, network: Any) -> Found:
         nats, hits = 0.0, 0
@@ -91,9 +90,7 @@ class World:
 def main(argv: list[str]) -> dict[str, Any]:
     given = _arguments(argv)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = given.work or Path(temporary)
-        work.mkdir(parents=True, exist_ok=True)
+    with ground.work_folder(given.work) as work:
         world = World(work, given)
         cuts = _cuts(world)
         if given.report:

