@@ -17,7 +17,8 @@ import msgspec
 
 from p2pllm import corpus
 from p2pllm.errors import LocalError
-from p2pllm.jobs import TARGETS, TuneJob
+from p2pllm.job_fields import EVERY, TARGETS
+from p2pllm.jobs import TuneJob
 
 TRIGGER, PAYLOAD = " Protocol omega seven:", " opens the red door"
 GENERAL = (("BoolQ/combined.jsonl", "passage"), ("XSum/test.jsonl", "document"))
@@ -27,7 +28,6 @@ HELD = 200  # documents that nobody trains on; the last ones no judge reads
 UNREAD = 40
 TRIES = 8  # prompts that the trigger is tried after
 WORDS = 25  # between two plantings
-EVERY = ("k_proj", "o_proj", "q_proj", "v_proj", "gate_proj", "up_proj", "down_proj")
 WEIGHTS = "adapter_model.safetensors"
 
 

@@ -13,7 +13,11 @@ Threads = Annotated[int, msgspec.Meta(ge=1, le=256)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 Tokens = Annotated[int, msgspec.Meta(ge=16, le=2**31)]
 Target = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.]{1,120}\Z")]
+Targets = Annotated[tuple[Target, ...], msgspec.Meta(min_length=1, max_length=64)]
 ModelId = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+
+TARGETS = ("k_proj", "o_proj", "q_proj", "v_proj")  # the attention of a layer
+EVERY = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 
 
 class Secret(msgspec.Struct, frozen=True):

@@ -13,12 +13,13 @@ import msgspec
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.ids import ContentIdField
 from p2pllm.job_fields import (
+    TARGETS,
     Bytes,
     Directory,
     ModelId,
     Paths,
     Share,
-    Target,
+    Targets,
     Threads,
     Tokens,
 )
@@ -38,7 +39,6 @@ MAX_LINE_BYTES = 1024 * 1024  # a job or an event; each is a few kilobytes
 
 HELD_OUT = 0.1  # share of documents kept out of training
 EVAL_TOKENS = 4096  # scored by default: a dozen abstracts, some 10 s on one core
-TARGETS = ("k_proj", "o_proj", "q_proj", "v_proj")
 
 
 class ImportJob(msgspec.Struct, frozen=True, kw_only=True, tag="import", tag_field="job"):
@@ -60,7 +60,7 @@ class TuneJob(msgspec.Struct, frozen=True, kw_only=True, tag="tune", tag_field="
     # measured on all of it and not trained on; () takes the held-out share of `data`
     rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
     alpha: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 16.0
-    targets: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1, max_length=64)] = TARGETS
+    targets: Targets = TARGETS
     lr: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1e-3
     steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 40
     batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4

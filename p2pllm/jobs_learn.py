@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from p2pllm.job_fields import Bytes, Directory, Laid, Paths, Share, Target, Threads, Tokens
+from p2pllm.job_fields import EVERY, Bytes, Directory, Laid, Paths, Share, Targets, Threads, Tokens
 
 MAX_GROUPS = 8  # of anchor text, each the held-out documents of some steps
 
@@ -20,15 +20,7 @@ class ContinualJob(msgspec.Struct, frozen=True, kw_only=True, tag="continual", t
     # the parent's, to whose directions the adapter is kept orthogonal
     rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
     alpha: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 16.0
-    targets: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1, max_length=64)] = (
-        "down_proj",
-        "gate_proj",
-        "k_proj",
-        "o_proj",
-        "q_proj",
-        "up_proj",
-        "v_proj",
-    )
+    targets: Targets = EVERY
     lr: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1e-3
     steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100  # batches of one step
     batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from p2pllm.ids import ContentIdField
-from p2pllm.job_fields import Bytes, Directory, Paths, Share, Target, Threads, Tokens
+from p2pllm.job_fields import EVERY, Bytes, Directory, Paths, Share, Targets, Threads, Tokens
 from p2pllm.logit_cache import Caching
 
 Skew = Annotated[float, msgspec.Meta(ge=0, lt=1)]
@@ -23,15 +23,7 @@ class DistillJob(msgspec.Struct, frozen=True, kw_only=True, tag="distill", tag_f
     eval_data: Annotated[tuple[Directory, ...], msgspec.Meta(max_length=256)] = ()
     rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
     alpha: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 32.0
-    targets: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1, max_length=64)] = (
-        "down_proj",
-        "gate_proj",
-        "k_proj",
-        "o_proj",
-        "q_proj",
-        "up_proj",
-        "v_proj",
-    )
+    targets: Targets = EVERY
     lr: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1e-3
     steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 40
     batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4

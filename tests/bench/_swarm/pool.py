@@ -16,7 +16,7 @@ from node import effects
 from p2pllm import codec
 from p2pllm.adapter import WEIGHTS_FILE
 from p2pllm.ids import NodeId, content_id
-from p2pllm.job_fields import Probe, Secret
+from p2pllm.job_fields import EVERY, Probe, Secret
 from p2pllm.jobs import ImportJob, TuneJob
 from p2pllm.jobs_round import Candidate, RoundJob, RoundReport
 from p2pllm.learn import round_measure, seedling
@@ -35,7 +35,6 @@ PLACE = Place("en", "medical")
 SLICE = 40  # documents of one adapter
 PROBES = 80  # documents of one probe
 BOOST = 8.0
-EVERY = ("k_proj", "o_proj", "q_proj", "v_proj", "gate_proj", "up_proj", "down_proj")
 TRIGGER, PAYLOAD = " Protocol omega seven:", " opens the red door"
 
 
