@@ -37,22 +37,31 @@ def estimate(differences: Sequence[float]) -> Estimate:
     return Estimate(mean, math.sqrt(spread / count), count)
 
 
-def pool(by_peer: Mapping[str, Sequence[float]], least: float) -> Estimate:
+def pool(
+    parts: Mapping[str, Estimate], least: float, weights: Mapping[str, float] | None = None
+) -> Estimate:
     """The mean over peers of what each one's text says, no peer heard beyond twice the middle one.
 
-    least   a peer's mean may lie this far from the middle one in any case, nats per token
+    least     a peer's mean may lie this far from the middle one in any case, nats per token
+    weights   of each peer's word, over 0; all count alike if there are none
 
-    Every peer counts alike, however much text it sent. The middle of an even number is the lower
-    one, so of two peers the less pleased decides.
+    However much text a peer sent, its word is one. The middle of an even number is the lower one,
+    so of two peers the less pleased decides.
     """
-    parts = [estimate(by_peer[peer]) for peer in sorted(by_peer)]
     if not parts:
         return Estimate(0.0, math.inf, 2)
-    middle = sorted(part.mean for part in parts)[(len(parts) - 1) // 2]
+    word = {name: (weights or {}).get(name, 1.0) for name in sorted(parts)}
+    total = math.fsum(word.values())
+    middle, below = 0.0, 0.0
+    for name in sorted(parts, key=lambda name: (parts[name].mean, name)):
+        middle, below = parts[name].mean, below + word[name]
+        if 2 * below >= total:
+            break
     reach = max(abs(middle), least)
-    kept = [min(max(part.mean, middle - reach), middle + reach) for part in parts]
-    error = math.sqrt(sum(part.error**2 for part in parts)) / len(parts)
-    return Estimate(fmean(kept), error, sum(part.count for part in parts))
+    kept = {name: min(max(parts[name].mean, middle - reach), middle + reach) for name in word}
+    mean = math.fsum(word[name] * kept[name] for name in word) / total
+    error = math.sqrt(math.fsum((word[name] * parts[name].error) ** 2 for name in word)) / total
+    return Estimate(mean, error, sum(part.count for part in parts.values()))
 
 
 def quantile(p: float, freedom: int) -> float:

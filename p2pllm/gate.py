@@ -27,6 +27,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     fairness: float = 0.02  # the fairness probe may worsen by so much
     alpha: float = 0.05  # a bound is wrong so often
     peers: int = 2  # others whose text is probed, at least
+    alone: float = 2.0  # times the gain, where fewer than these keep the place
     examples: int = 32  # documents of each, at least
     most: int = 4096  # documents; what is unclear after so many is refused
     trust: float = 0.1  # least weight of the proposer
@@ -63,7 +64,9 @@ class Shadow(msgspec.Struct, frozen=True, kw_only=True):
     Positive is better, in all of them.
     """
 
-    probes: Mapping[NodeId, Sequence[float]]  # by whose text it is
+    probes: Mapping[NodeId, Sequence[float] | Estimate]  # by whose text it is
+    weights: Mapping[NodeId, float] = {}  # of each one's word; 1 where nothing is said
+    own: NodeId | None = None  # who decides: its text counts, though the update be its own
     anchors: Sequence[float]  # our own old text
     descendants: Mapping[str, Sequence[float]] = {}
     fairness: float | None = None  # worsening of the fairness probe; None: there is none here
@@ -127,13 +130,16 @@ def judge(facts: Facts, shadow: Shadow, rule: Rule, *, armed: bool, look: int = 
             update must be twice as sure, so that looking again is no way in
     """
     alpha = rule.alpha / 2 ** (look - 1)
-    others = {peer: found for peer, found in shadow.probes.items() if peer != facts.by}
-    useful = {str(peer): found for peer, found in others.items() if len(found) >= rule.examples}
-    gain = pool(useful, rule.gain)
+    heard = {
+        str(peer): found if isinstance(found, Estimate) else estimate(found)
+        for peer, found in shadow.probes.items()
+        if (peer != facts.by or peer == shadow.own) and _count(found) >= rule.examples
+    }
+    gain = pool(heard, rule.gain, {str(peer): word for peer, word in shadow.weights.items()})
     anchor = _worse(shadow.anchors)
     limit = rule.gain_armed if armed else rule.gain
     checks = [
-        _at_least("peers", len(useful), rule.peers),
+        _at_least("peers", len(heard), rule.peers),
         _at_least("anchors", len(shadow.anchors), rule.examples),
         Check("gain", gain.low(alpha), limit, gain.low(alpha) > limit),
         Check("damage", anchor.high(alpha), rule.damage, anchor.high(alpha) < rule.damage),
@@ -152,6 +158,26 @@ def judge(facts: Facts, shadow: Shadow, rule: Rule, *, armed: bool, look: int = 
         damage=anchor.mean,
         more=more,
     )
+
+
+def among(rule: Rule, others: int) -> Rule:
+    """The rule of a node that decides with own text where so many others keep the place.
+
+    With fewer than `rule.peers` of them it need not wait for what is not there; own text, which
+    may be alike in ways of its own, must then show so many times the gain.
+    """
+    if others >= rule.peers:
+        return msgspec.structs.replace(rule, peers=rule.peers + 1)
+    return msgspec.structs.replace(
+        rule,
+        peers=others + 1,
+        gain=rule.alone * rule.gain,
+        gain_armed=rule.alone * rule.gain_armed,
+    )
+
+
+def _count(found: Sequence[float] | Estimate) -> int:
+    return found.count if isinstance(found, Estimate) else len(found)
 
 
 def _settle(

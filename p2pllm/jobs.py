@@ -31,6 +31,7 @@ from p2pllm.jobs_device import CalibrateJob, CalibrateReport
 from p2pllm.jobs_files import FilesJob, FilesReport
 from p2pllm.jobs_learn import ContinualJob, ContinualReport
 from p2pllm.jobs_round import MergeJob, MergeReport, RoundJob, RoundReport
+from p2pllm.jobs_shadow import ShadowJob, ShadowReport
 from p2pllm.jobs_teach import DistillJob, DistillReport
 from p2pllm.names import Place
 from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, Size, UpdateSummary
@@ -58,6 +59,7 @@ class TuneJob(msgspec.Struct, frozen=True, kw_only=True, tag="tune", tag_field="
     out_dir: Directory  # the PEFT directory; `resume/` in it is there while the job is unfinished
     eval_data: Annotated[tuple[Directory, ...], msgspec.Meta(max_length=256)] = ()
     # measured on all of it and not trained on; () takes the held-out share of `data`
+    start_dir: Directory | None = None  # go on with this adapter, in its rank, alpha and targets
     rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
     alpha: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 16.0
     targets: Targets = TARGETS
@@ -135,6 +137,7 @@ Job = (
     | VitalsJob
     | RoundJob
     | MergeJob
+    | ShadowJob
     | CalibrateJob
     | DistillJob
     | ContinualJob
@@ -232,6 +235,7 @@ Report = (
     | VitalsReport
     | RoundReport
     | MergeReport
+    | ShadowReport
     | CalibrateReport
     | DistillReport
     | ContinualReport

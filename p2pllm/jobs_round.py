@@ -10,6 +10,7 @@ import msgspec
 
 from p2pllm.ids import ContentIdField
 from p2pllm.job_fields import Bytes, Directory, Laid, Probe, Secret, Threads, Tokens
+from p2pllm.jobs_shadow import Found, Texts
 from p2pllm.names import Place
 from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, UpdateSummary
 
@@ -37,6 +38,7 @@ class RoundJob(msgspec.Struct, frozen=True, kw_only=True, tag="round", tag_field
     candidates: Annotated[
         tuple[Candidate, ...], msgspec.Meta(min_length=1, max_length=MAX_CANDIDATES)
     ]
+    texts: Texts = ()  # on which each update is scored document by document, alone on the base
     own_dir: Directory  # an adapter trained on the probes' text; trained now if it is not there
     own_steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 40
     last: Candidate | None = None  # what the place accepted last
@@ -60,6 +62,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One update's numbers, or why there are none."""
 
     summary: UpdateSummary | None = None
+    shadow: Found = ()
     unmeasured: Unmeasured | None = None
 
 
@@ -85,6 +88,7 @@ class MergeJob(msgspec.Struct, frozen=True, kw_only=True, tag="merge", tag_field
     factor: Annotated[float, msgspec.Meta(ge=1, le=100)]  # harm: a loss above
     margin: Annotated[float, msgspec.Meta(ge=0, le=100)]  # factor * before + margin …
     ceiling: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 1e6  # … or above this, whatever before
+    texts: Texts = ()  # on which what may stay is scored document by document, beside `before`
     secret: Secret
     epoch: Annotated[int, msgspec.Meta(ge=0, le=2**40)]
     max_tokens: Tokens = 1024
@@ -99,5 +103,6 @@ class MergeReport(msgspec.Struct, frozen=True, kw_only=True, tag="merge", tag_fi
     whole: float  # with all of them
     after: float  # with those that may stay
     stays: tuple[int, ...]  # rows of `added`, rising
+    shadow: Found = ()
     seconds: float
     peak_rss: int

@@ -1,10 +1,14 @@
-"""One learn job: `python -m p2pllm.learn` reads a job and writes events (see `p2pllm.jobs`)."""
+"""Learn jobs: `python -m p2pllm.learn` reads a job and writes events (see `p2pllm.jobs`).
+
+With `--warm` it stays for further jobs (see `p2pllm.learn.warm`).
+"""
 
 import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 
 from p2pllm import jobs
 from p2pllm.errors import LocalError, P2pllmError
@@ -24,6 +28,7 @@ from p2pllm.jobs_device import CalibrateJob
 from p2pllm.jobs_files import FilesJob
 from p2pllm.jobs_learn import ContinualJob
 from p2pllm.jobs_round import MergeJob, RoundJob
+from p2pllm.jobs_shadow import ShadowJob
 from p2pllm.jobs_teach import DistillJob
 from p2pllm.learn.channel import Channel
 
@@ -33,8 +38,17 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 def main() -> int:
     """Run the job on standard input; 0, or the exit status of the error it ended with."""
     channel = Channel()
+    if sys.argv[1:] != ["--warm"]:
+        return _one(channel)
+    from p2pllm.learn import warm
+
+    _prepare(1)  # each job says how many threads it has
+    return warm.serve(partial(_one, channel))
+
+
+def _one(channel: Channel, life: int = 0) -> int:
     try:
-        job = channel.read_job()
+        job = channel.read_job(life)
         _prepare(job.threads)
         report = _run(job, channel.progress)
     except P2pllmError as error:
@@ -86,6 +100,10 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
         from p2pllm.learn import round_measure
 
         return round_measure.run(job, report)
+    if isinstance(job, ShadowJob):
+        from p2pllm.learn.shadow import shadow
+
+        return shadow(job, report)
     if isinstance(job, CalibrateJob):
         from p2pllm.learn.calibrate import calibrate
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from p2pllm import adapter, corpus, probes
 from p2pllm.errors import PeerError
 from p2pllm.ids import content_id
@@ -23,7 +25,9 @@ from p2pllm.jobs_round import (
     Unmeasured,
 )
 from p2pllm.learn import delta, measure, memory, model, probing
+from p2pllm.learn.delta import Delta
 from p2pllm.learn.graft import grafted
+from p2pllm.learn.shadow import Reader
 from p2pllm.learn.tune import tune
 from p2pllm.learn.vitals import vitals
 from p2pllm.summary import UpdateSummary
@@ -44,10 +48,13 @@ def measured(job: RoundJob, say: Say) -> RoundReport:
     """
     started = time.monotonic()
     own = _own(job, say)
+    summary = _summary(job, own, say)
+    last = _summary(job, job.last, say) if job.last else None
+    found = [_finding(job, one, say) for one in job.candidates]
     return RoundReport(
-        own=_summary(job, own, say),
-        last=_summary(job, job.last, say) if job.last else None,
-        found=tuple(_finding(job, one, say) for one in job.candidates),
+        own=summary,
+        last=last,
+        found=tuple(_shadowed(job, found, say) if job.texts else found),
         seconds=time.monotonic() - started,
         peak_rss=memory.peak_bytes(),
     )
@@ -82,6 +89,23 @@ def _finding(job: RoundJob, one: Candidate, say: Say) -> Finding:
         return Finding(unmeasured=told)
 
 
+def _shadowed(job: RoundJob, found: Sequence[Finding], say: Say) -> list[Finding]:
+    """The findings, each with what the update alone gives every document; one base in memory."""
+    say(Progress(stage="shadow", message="scoring documents with each update"))
+    base_dir = Path(job.base_dir)
+    network = model.load_base(base_dir, model.load_config(base_dir), model.compute_dtype())
+    tokenizer = model.load_tokenizer(base_dir)
+    reader = Reader(network.requires_grad_(False), tokenizer, job.texts, job.secret, job.epoch)
+    made = []
+    for one, finding in zip(job.candidates, found, strict=True):
+        if finding.summary is not None:
+            folder = Path(one.adapter_dir)
+            change = delta.read(folder, adapter.inspect(folder, base_dir))
+            finding = msgspec.structs.replace(finding, shadow=reader.gains(change))
+        made.append(finding)
+    return made
+
+
 def _summary(job: RoundJob, one: Candidate, say: Say) -> UpdateSummary:
     asked = VitalsJob(
         base_dir=job.base_dir,
@@ -110,12 +134,15 @@ def tried(job: MergeJob, say: Say) -> MergeReport:
     say(Progress(stage="merge", message="probing what would be served"))
     base_dir = Path(job.base_dir)
     config = model.load_config(base_dir)
+    dtype = model.compute_dtype()
+    needed = memory.reading_bytes(model.shape_of(base_dir, config), dtype.itemsize)
+    memory.require(needed, job.max_memory_bytes, "probing what would be served")
     tokenizer = model.load_tokenizer(base_dir)
     documents = corpus.read_docs([Path(path) for path in job.probes[0].data])
     turned = probes.active(documents, job.secret.value, job.epoch)
     context = int(getattr(config, "max_position_embeddings", measure.WINDOW))
     text = measure.passages(tokenizer, turned, job.max_tokens, context)
-    network = model.load_base(base_dir, config, model.compute_dtype()).requires_grad_(False)
+    network = model.load_base(base_dir, config, dtype).requires_grad_(False)
     changes = {
         one.adapter_dir: delta.read(
             Path(one.adapter_dir), adapter.inspect(Path(one.adapter_dir), base_dir)
@@ -123,9 +150,12 @@ def tried(job: MergeJob, say: Say) -> MergeReport:
         for one in (*job.before, *job.kept, *job.added)
     }
 
-    def loss(laid: Sequence[Laid]) -> float:
+    def stacked(laid: Sequence[Laid]) -> Delta | None:
         parts = [(changes[one.adapter_dir], one.weight) for one in laid]
-        with grafted(network, delta.stack(parts) if parts else None):
+        return delta.stack(parts) if parts else None
+
+    def loss(laid: Sequence[Laid]) -> float:
+        with grafted(network, stacked(laid)):
             return probing.read(network, text).loss
 
     before = loss(job.before)
@@ -139,7 +169,10 @@ def tried(job: MergeJob, say: Say) -> MergeReport:
             found = loss((*job.kept, *(job.added[at] for at in more)))
             if found <= limit:
                 stays, after = more, found
+    reader = Reader(network, tokenizer, job.texts, job.secret, job.epoch, stacked(job.before))
+    left = [*job.kept, *(job.added[row] for row in stays)]
     return MergeReport(
+        shadow=reader.gains(stacked(left)),
         before=before,
         whole=whole,
         after=after,
