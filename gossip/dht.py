@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 import gossip
@@ -32,6 +33,7 @@ from gossip.pipe import (
     read_reply,
 )
 from p2pllm.errors import PeerError, Unavailable
+from p2pllm.ids import NodeId
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # so named by the stubs of trio that libp2p brings along
@@ -41,6 +43,13 @@ STOP_S = 3.0  # for the child to end by itself once its standard input is closed
 _READ_BYTES = 256 * 1024
 _WAITING = 64  # asks on their way to the pipe
 _WORDS = 20  # last lines of the child's complaints, for the error
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """What came of joining by some nodes."""
+
+    size: int  # nodes known afterwards
+    met: frozenset[NodeId]  # those of them that answered
 
 
 class Dht:
@@ -55,12 +64,10 @@ class Dht:
         self._number = READY
         self._slots: dict[int, _Slot] = {}
 
-    async def bootstrap(self, addresses: Sequence[str]) -> int:
-        """Join by these nodes ('/ip4/…/tcp/…/p2p/ID'); how many nodes are known afterwards.
-
-        The first 256 addresses are tried.
-        """
-        return (await self._ask("bootstrap", addresses=tuple(addresses[:MAX_ADDRESSES]))).size
+    async def bootstrap(self, addresses: Sequence[str]) -> Joined:
+        """Join by these nodes ('/ip4/…/tcp/…/p2p/ID'), of which the first 256 are tried."""
+        reply = await self._ask("bootstrap", addresses=tuple(addresses[:MAX_ADDRESSES]))
+        return Joined(reply.size, frozenset(map(NodeId, reply.met)))
 
     async def put(self, entries: Sequence[Entry]) -> list[bool]:
         """Store each entry at the nodes nearest to its key; False where most of them refused it."""

@@ -107,7 +107,8 @@ async def _done(replicas: Replicas, ask: Ask) -> Reply:
     if ask.verb == "get":
         return Reply(number=ask.number, found=tuple(await replicas.get(ask.keys)))
     if ask.verb == "bootstrap":
-        return Reply(number=ask.number, size=await replicas.join(ask.addresses))
+        met = tuple(await replicas.join(ask.addresses))
+        return Reply(number=ask.number, size=replicas.known, met=met)
     return Reply(number=ask.number, size=replicas.known, refused=replicas.refused)
 
 

@@ -96,19 +96,20 @@ class Wire(DHTProtocol):  # type: ignore[misc]  # hivemind has no types
         """Whether a node has answered us, or asked us, and not failed since."""
         return DHTID(position(node)) in self.routing_table
 
-    async def dial(self, peer: str, transports: Iterable[str]) -> None:
-        """Meet a node by its id and addresses, if it can be reached."""
+    async def dial(self, peer: str, transports: Iterable[str]) -> bool:
+        """Meet a node by its id and addresses; whether it answered."""
         try:
             peer_id = PeerID.from_base58(peer)
             maddrs = [Multiaddr(transport) for transport in transports if transport]
             async with asyncio.timeout(CONNECT_S):
                 await self.p2p._client.connect(peer_id, maddrs)
         except (*_FAULTS, ValueError, MultiaddrError):
-            return
+            return False
         self._silent.pop(peer_id.to_bytes(), None)
         place = await self.call_ping(peer_id)
         if place is not None:
             await self.update_routing_table(place, peer_id)
+        return place is not None
 
     async def find(self, node: bytes, keys: Sequence[bytes]) -> dict[bytes, Answer] | None:
         """What a node keeps under some keys; None if it does not answer, or not with sense."""

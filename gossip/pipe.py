@@ -56,6 +56,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="dht.reply.1"):
     stored: tuple[bool, ...] = ()  # one an entry
     found: tuple[Held, ...] = ()  # one a key
     size: int = 0  # of the routing table
+    met: tuple[str, ...] = ()  # ids of the nodes joined by that answered
     refused: int = 0  # calls of peers that asked too much, since the process began
     fault: str = ""  # why nothing came of it
 

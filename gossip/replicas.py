@@ -44,18 +44,19 @@ class Replicas:
         """How many calls of peers that asked too much this node has refused."""
         return self._wire.refused
 
-    async def join(self, addresses: Iterable[str]) -> int:
-        """Meet these nodes and, through them, our neighbours; how many are known then."""
+    async def join(self, addresses: Iterable[str]) -> list[str]:
+        """Meet these nodes and, through them, our neighbours; which of these answered."""
         alone = not self._wire.known
         peers: dict[str, list[str]] = {}
         for address in addresses:
             transport, _, peer = address.rpartition("/p2p/")
             peers.setdefault(peer, []).append(transport)
-        await asyncio.gather(*(self._wire.dial(peer, where) for peer, where in peers.items()))
+        dials = (self._wire.dial(peer, where) for peer, where in peers.items())
+        met = [peer for peer, ok in zip(peers, await asyncio.gather(*dials), strict=True) if ok]
         await self._look_around()
         if alone and self._wire.known:
             self._wire.spawn(self._spread())
-        return self._wire.known
+        return met
 
     async def put(self, entries: Sequence[Entry]) -> list[bool]:
         """Store each record at its replicas; True where no more of them refused it than kept it."""

@@ -21,7 +21,7 @@ from gossip.heard import HeardLog
 from gossip.messages import Announce
 from gossip.swarm import Swarm, Verdict, open_swarm
 from gossip.testimony import serve_testimony
-from node.backoff import Backoff
+from node.backoff import Backoff, Retries
 from node.config import Config
 from node.events import Events
 from node.judgement import Judgement
@@ -37,6 +37,7 @@ from p2pllm.names import Place
 
 log = logging.getLogger(__name__)
 REMEMBER_S = 60.0
+DHT_WAIT_MAX_S = 60.0  # a peer that is not in the DHT, such as a plain p2pd, is asked again so late
 
 
 class Network:
@@ -147,6 +148,7 @@ class Network:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_dht, endpoint)
             nursery.start_soon(self._listen, swarm)
+            nursery.start_soon(self._dial, endpoint)
             nursery.start_soon(self._meet, endpoint, swarm)
 
     async def _keep_dht(self, endpoint: Endpoint) -> None:
@@ -169,12 +171,15 @@ class Network:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.offers.run, dht)
             nursery.start_soon(self.presence.run, dht, endpoint)
-            remember_at, met = 0.0, set[NodeId]()
+            nursery.start_soon(self._remember, dht)
+            met, waits = set[NodeId](), Retries[NodeId](ROUND_S, DHT_WAIT_MAX_S)
             while True:
-                known = await dht.size()
+                known, now = await dht.size(), trio.current_time()
+                met &= self.peers.connected if known else set()
                 # By new peers too: whoever joins two swarms joins their tables.
-                if new := self.peers.connected - (met if known else set()):
-                    known = await dht.bootstrap(
+                new = {p for p in self.peers.connected - met if waits.due(p, now)}
+                if new:
+                    joined = await dht.bootstrap(
                         [
                             f"{address}/p2p/{peer.node}"
                             for peer in await endpoint.peers()
@@ -182,30 +187,45 @@ class Network:
                             if peer.node in new
                         ]
                     )
-                    met |= new
+                    known = joined.size
+                    met |= joined.met
+                    for peer in new - joined.met:  # its own DHT process may be starting
+                        waits.failed(peer, now)
+                waits.keep(self.peers.connected - met)
                 if known and not self._joined_dht:
                     self._events.emit("dht", state="joined", peers=known)
                     self.offers.refresh_now()
                 self._joined_dht = known > 0
-                if known and trio.current_time() >= remember_at:
-                    await self.peers.remember(dht)
-                    remember_at = trio.current_time() + REMEMBER_S
-                await trio.sleep(ROUND_S)
+                await trio.sleep(self._round_s())
+
+    async def _remember(self, dht: Dht) -> None:
+        while True:
+            known = self._joined_dht and await self.peers.remember(dht)
+            await trio.sleep(REMEMBER_S if known else ROUND_S)
+
+    async def _dial(self, endpoint: Endpoint) -> None:
+        while True:
+            await self.peers.dial_seeds(endpoint, self.presence.seed_is_us)
+            await trio.sleep(self._round_s())
 
     async def _meet(self, endpoint: Endpoint, swarm: Swarm) -> None:
         for place in self.places():
             await swarm.join(topic_of(place))
         was = 0
-        while True:
-            await self.peers.dial_seeds(endpoint, self.presence.seed_is_us)
-            await self.peers.join_swarm(endpoint, swarm)
-            await self.peers.catch_up(endpoint, swarm, self.places())
-            await self.offers.send(swarm)
-            count = len(self.peers.connected)
-            if bool(count) != bool(was):
-                self._events.emit("state", state=self.state(), peers=count, reason=self.reason())
-            was = count
-            await trio.sleep(ROUND_S if count else min(ROUND_S, self._config.network.retry_s))
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self.peers.join_swarm(endpoint, swarm, nursery)
+                self.peers.catch_up(endpoint, swarm, self.places(), nursery)
+                await self.offers.send(swarm)
+                count = len(self.peers.connected)
+                if bool(count) != bool(was):
+                    state = self.state()
+                    self._events.emit("state", state=state, peers=count, reason=self.reason())
+                was = count
+                await trio.sleep(self._round_s())
+
+    def _round_s(self) -> float:
+        return ROUND_S if self.peers.connected else min(ROUND_S, self._config.network.retry_s)
 
     def places(self) -> list[Place]:
         """The places whose announcements we hear: configured, and where we hold a model."""

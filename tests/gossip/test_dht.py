@@ -113,7 +113,7 @@ def test_a_dht_process_can_be_started_again_on_the_same_p2pd() -> None:
 
     async def killed_at_once(endpoint: Endpoint, other: DhtNode) -> None:
         async with open_dht(endpoint.control) as dht:
-            assert await dht.bootstrap([other.address]) == 1
+            assert (await dht.bootstrap([other.address])).size == 1
             os.kill(dht.pid, signal.SIGKILL)
             await trio.sleep_forever()
 
@@ -227,7 +227,7 @@ def test_a_node_that_was_alone_shares_and_finds_once_it_has_joined() -> None:
             mine = advert(alone.identity, 2)
             await index.publish(alone.dht, alone.identity, mine, time.time())
             assert await found_by(alone) == [mine]
-            assert await alone.dht.bootstrap([others[1].address]) == 4
+            assert (await alone.dht.bootstrap([others[1].address])).size == 4
             for node in (alone, *others):
                 await until(partial(finds, node, 2))  # the spreading runs beside
             alone.scope.cancel()
@@ -256,8 +256,10 @@ def test_seeds_that_are_dead_or_nonsense_cost_nothing_but_themselves() -> None:
         async with open_nodes(2, joined=False) as [node, other]:
             dead = f"/ip4/127.0.0.1/tcp/9/p2p/{keys.generate().node}"
             nonsense = ["", "x", "/p2p/", "/ip4/1.2.3.4/p2p/zzz", "/ip4/999.0.0.1/tcp/1/p2p/1"]
-            assert await node.dht.bootstrap([dead, *nonsense]) == 0
-            assert await node.dht.bootstrap([dead, *nonsense, other.address]) == 1
+            none = await node.dht.bootstrap([dead, *nonsense])
+            assert (none.size, none.met) == (0, frozenset())
+            one = await node.dht.bootstrap([dead, *nonsense, other.address])
+            assert (one.size, one.met) == (1, frozenset([other.identity.node]))
 
     run(main)
 

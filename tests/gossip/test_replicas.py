@@ -54,9 +54,10 @@ class MemoryWire:
     def has_met(self, node: bytes) -> bool:
         return node in self.table
 
-    async def dial(self, peer: str, _transports: Iterable[str]) -> None:
+    async def dial(self, peer: str, _transports: Iterable[str]) -> bool:
         self.table.add(bytes.fromhex(peer))
         self.net[bytes.fromhex(peer)].table.add(self.me)
+        return True
 
     async def find(self, node: bytes, wanted: Sequence[bytes]) -> dict[bytes, Answer] | None:
         await asyncio.sleep(0)
@@ -236,7 +237,8 @@ def test_records_put_while_alone_are_spread_once_there_are_others() -> None:
         ad = advert(ALICE)
         entries = [Entry(key=key, value=seal(ALICE, ad)) for key in index_keys(ad)]
         assert await Replicas(alone).put(entries) == [True] * 8
-        assert await Replicas(alone).join([f"/ip4/1.2.3.4/tcp/1/p2p/{others[0].me.hex()}"]) > 0
+        first = others[0].me.hex()
+        assert await Replicas(alone).join([f"/ip4/1.2.3.4/tcp/1/p2p/{first}"]) == [first]
         await asyncio.gather(*alone.tasks)
         alone.dead = True
         for held in await Replicas(others[9]).get(index_keys(ad)):
