@@ -96,11 +96,12 @@ def _same_base(services: Services, manifest: Manifest) -> Held | None:
 async def tune(services: Services, request: TuneRequest, report: Report) -> dict[str, Any]:
     """An adapter trained on the caller's text, kept on this node until it is pushed."""
     base = find_base(services, request.base)
+    start = _start(services, base, request) if request.start else None
     place, name = parse_place(request.place), request.name
     parse_ref(f"{place}/{name}")
     folder = work_name("tune", msgspec.json.encode(request).decode() + base.model)
     with services.work_folder(folder) as work:
-        job = _tune_job(services, base, request, work)
+        job = _tune_job(services, (base, start), request, work)
         done = await services.learner.run(job, report)
         assert isinstance(done, TuneReport)
         described = Described(
@@ -108,12 +109,28 @@ async def tune(services: Services, request: TuneRequest, report: Report) -> dict
             name=name,
             licence=request.licence or NO_LICENCE,
             report=claim(done, done.base_loss),
+            parents=(start.manifest,) if start else (),
         )
         held = await keep_adapter(services, work, base, described)
         await trio.to_thread.run_sync(shutil.rmtree, work)
         await trio.to_thread.run_sync(_keep_probes, services, place, job)
     services.trust.wake()
     return {"schema": "p2pllm.tune/1", **card_of(held), **told(done)}
+
+
+def _start(services: Services, base: Held, request: TuneRequest) -> Held:
+    """The adapter that a tuning goes on with; it must stand on the base."""
+    held = services.library.find(parse_ref(request.start))
+    if held.kind != "adapter":
+        raise LocalError("E0204", f"{held.ref} is a base; a tuning goes on with an adapter")
+    if request.rank is not None or request.alpha is not None:
+        raise LocalError(
+            "E0204",
+            "an adapter that is gone on with keeps its rank and alpha",
+            fix=["leave out --rank and --alpha, or --start"],
+        )
+    adapter.require_base(held.model, base.model)
+    return held
 
 
 def _keep_probes(services: Services, place: Place, job: TuneJob) -> None:
@@ -131,10 +148,14 @@ def _keep_probes(services: Services, place: Place, job: TuneJob) -> None:
         log.warning("the held-out text of %s is not kept as probes: %s", place, full)
 
 
-def _tune_job(services: Services, base: Held, request: TuneRequest, work: Path) -> TuneJob:
+def _tune_job(
+    services: Services, stand: tuple[Held, Held | None], request: TuneRequest, work: Path
+) -> TuneJob:
+    base, start = stand
     return checked(
         TuneJob(
             base_dir=base.folder,
+            start_dir=start.folder if start else None,
             data=tuple(request.data),
             eval_data=tuple(request.eval_data),
             out_dir=str(work),

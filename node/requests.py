@@ -32,6 +32,7 @@ class TuneRequest(Request, frozen=True, kw_only=True, tag="tune", tag_field="kin
     place: Text
     name: Text
     eval_data: list[Text] = []
+    start: Text = ""
     rank: int | None = None
     alpha: float | None = None
     steps: int | None = None

@@ -17,6 +17,12 @@ from node.commands.session import Session, complete_refs, verb
 @options.EVAL
 @options.NAME
 @options.place_flags
+@click.option(
+    "--start",
+    metavar="REF",
+    shell_complete=complete_refs,
+    help="Go on with this adapter of the base, in its rank and alpha.",
+)
 @options.RANK
 @options.ALPHA
 @options.STEPS

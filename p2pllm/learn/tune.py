@@ -8,6 +8,7 @@ import msgspec
 import torch
 from peft import PeftModel
 from safetensors.torch import save
+from transformers import PreTrainedModel
 
 from p2pllm import adapter, adapter_config, corpus, durable, weights
 from p2pllm.adapter_config import Config
@@ -34,6 +35,7 @@ class Texts(msgspec.Struct, frozen=True):
 def tune(job: TuneJob, say: Say) -> TuneReport:
     """Run a tuning; the adapter stands in `out_dir` when this returns."""
     started = time.monotonic()
+    job = _going_on(job)
     base_dir, out_dir = Path(job.base_dir), Path(job.out_dir)
     say(Progress(stage="read", message="reading the text"))
     texts = read_texts(job)
@@ -45,9 +47,7 @@ def tune(job: TuneJob, say: Say) -> TuneReport:
     held = measure.passages(tokenizer, texts.held, job.eval_tokens, context)
     rows = training.blocks(tokenizer, texts.train, end_token(config), job)
     torch.manual_seed(job.seed)
-    tuned = model.new_adapter(
-        model.load_base(base_dir, config, dtype), job.rank, job.alpha, list(job.targets)
-    )
+    tuned = _laid_on(job, model.load_base(base_dir, config, dtype))
     out_dir.mkdir(parents=True, exist_ok=True)
     state, resumed_at = _train(job, tuned, rows, held, say)
     loss = measure.score(tuned, held, "measure", say)
@@ -74,6 +74,21 @@ def tune(job: TuneJob, say: Say) -> TuneReport:
     )
 
 
+def _going_on(job: TuneJob) -> TuneJob:
+    """The job, in the rank, alpha and targets of the adapter that it starts from."""
+    if job.start_dir is None:
+        return job
+    lora = adapter.inspect(Path(job.start_dir), Path(job.base_dir))
+    return msgspec.structs.replace(job, rank=lora.rank, alpha=lora.alpha, targets=lora.targets)
+
+
+def _laid_on(job: TuneJob, base: PreTrainedModel) -> PeftModel:
+    if job.start_dir is None:
+        return model.new_adapter(base, job.rank, job.alpha, list(job.targets))
+    start = Path(job.start_dir)
+    return model.load_adapter(base, start, adapter.inspect(start, Path(job.base_dir)))
+
+
 def read_texts(job: TuneJob) -> Texts:
     """The job's documents, divided; LocalError E0406 if either part is empty."""
     documents = corpus.read_docs([Path(path) for path in job.data])
@@ -95,8 +110,8 @@ def _train(
     found = checkpoint.read(out_dir, job_id)
     if found is None:
         began = time.monotonic()
-        # A fresh adapter adds exactly zero, so the base needs no switching off.
-        base = measure.score(tuned, held, "measure-base", say)
+        with tuned.disable_adapter():
+            base = measure.score(tuned, held, "measure-base", say)
         took = time.monotonic() - began
         state = State(job=job_id, step=0, base=base, measure_s=took)
     else:

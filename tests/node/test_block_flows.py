@@ -2,22 +2,24 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import trio
 
-from node import block_flows
+from node import block_flows, learn_flows
 from node.learn_flows import Described, keep_adapter
 from node.proof import prove_base
-from node.requests import BlockRequest, GatherRequest
+from node.requests import BlockRequest, GatherRequest, TuneRequest
 from p2pllm import blocks, jobs
-from p2pllm.errors import LocalError, PeerError
-from p2pllm.jobs_blocks import GatherJob
+from p2pllm.errors import LocalError, P2pllmError, PeerError
+from p2pllm.jobs_blocks import BlockJob, GatherJob
 from p2pllm.learn import adapter_io, model
 from p2pllm.learn.block_cut import cut_block
 from p2pllm.learn.gather import gather as learn_gather
+from p2pllm.learn.tune import tune
 from p2pllm.names import Place, parse_ref
 from tests.node.double import Double
 from tests.node.test_cli_verbs import BASE, Ask, ask, daemon, home
@@ -32,7 +34,7 @@ class InThisProcess:
 
     async def run(self, job: jobs.Job, _report: object) -> Any:
         given: Any = jobs.decode_job(jobs.encode_job(job))
-        run: Any = learn_gather if isinstance(given, GatherJob) else cut_block
+        run: Any = {GatherJob: learn_gather, BlockJob: cut_block, jobs.TuneJob: tune}[type(given)]
         return run(given, lambda _event: None)
 
 
@@ -84,9 +86,27 @@ def test_what_blocks_learnt_goes_up_and_down(node: Any, tmp_path: Path) -> None:
     down = GatherRequest(what=[mean["ref"]], into="small1", place="en/medical", name="down")
     taken = do(block_flows.gather, node, down)
     assert node.models.manifest(taken["manifest"]).model == block.model
+    _goes_on(node, block.ref, taken, text)
     bad = GatherRequest(what=["en/tiny"], into="tiny", place="en/medical", name="x")
     with pytest.raises(LocalError, match="E0204"):
         do(block_flows.gather, node, bad)
+
+
+def _goes_on(node: Any, block: str, taken: dict[str, Any], text: Path) -> None:
+    """The next tuning of the block starts where the round has left it."""
+    node.trust = SimpleNamespace(wake=lambda: None, probes=SimpleNamespace(add=lambda *_: None))
+    on = {"base": block, "data": [str(text)], "place": "en/medical", "name": "next"}
+    found = do(learn_flows.tune, node, TuneRequest(**on, start=taken["ref"], steps=1, seq=32))
+    manifest = node.models.manifest(found["manifest"])
+    assert taken["manifest"] in manifest.parents
+    assert manifest.lora.rank == taken["rank"]
+    for wrong, code in (
+        ({"start": taken["ref"], "rank": 4}, "E0204"),
+        ({"start": block}, "E0204"),
+        ({"start": taken["ref"], "base": "en/tiny"}, "E0702"),
+    ):
+        with pytest.raises(P2pllmError, match=code):
+            do(learn_flows.tune, node, TuneRequest(**on | wrong))
 
 
 def test_a_base_with_another_models_cut_is_refused(node: Any, tmp_path: Path) -> None:

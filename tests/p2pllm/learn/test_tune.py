@@ -112,6 +112,20 @@ def test_another_seed_makes_another_adapter(make: Make, tmp_path: Path) -> None:
     assert written(jobs[0]) != written(jobs[1])
 
 
+def test_a_tuning_goes_on_with_an_adapter_in_its_shape(make: Make, tmp_path: Path) -> None:
+    first = make(steps=20, rank=4, alpha=12.0, out_dir=str(tmp_path / "first"))
+    before, _said = run(first)
+    job = make(steps=1, lr=1e-9, targets=("k_proj",), start_dir=first.out_dir)
+    after, _said = run(job)
+    assert (after.base_loss, after.text) == (before.base_loss, before.text)
+    assert after.loss == pytest.approx(before.loss, abs=1e-4)
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    assert sorted(written(job)) == list(names)
+    assert written(job)[names[0]] == written(first)[names[0]]
+    further, _said = run(make(steps=20, start_dir=first.out_dir, out_dir=str(tmp_path / "on")))
+    assert further.loss < before.loss
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing below catches it."""
 
