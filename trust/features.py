@@ -6,6 +6,7 @@ B A as (B G)(G^-1 A) changes nothing. How each is measured: docs/specs/evidence.
 
 from collections.abc import Sequence
 from math import sqrt
+from operator import mul, sub
 from typing import Annotated
 
 import msgspec
@@ -52,10 +53,10 @@ def agreement(shift: Sequence[Sequence[float]]) -> float:
     labels, reversed and scaled updates lower it. It is the cosine of that and of all kinds told
     apart equally well.
     """
-    parts = _own_parts(shift)
+    parts, kinds = _own_parts(shift), len(shift)
     square = _inner(parts, parts)
-    trace = sum(parts[c][c] for c in range(len(parts)))
-    return max(-1.0, min(1.0, trace / sqrt(square * (len(parts) - 1)))) if square > 0 else 0.0
+    trace = sum(parts[:: kinds + 1])
+    return max(-1.0, min(1.0, trace / sqrt(square * (kinds - 1)))) if square > 0 else 0.0
 
 
 def alignment(shift: Sequence[Sequence[float]], own: Sequence[Sequence[float]]) -> float:
@@ -74,14 +75,14 @@ def best_gain(shift: Sequence[Sequence[float]]) -> float:
     Peers know different things, so each is measured where it is strongest. Noise and copies of
     what was accepted before help nowhere, once their part along it is taken off.
     """
-    parts = _own_parts(shift)
-    return max([0.0, *(parts[c][c] for c in range(len(parts)))])
+    return max([0.0, *_own_parts(shift)[:: len(shift) + 1]])
 
 
-def _own_parts(shift: Sequence[Sequence[float]]) -> list[list[float]]:
+def _own_parts(shift: Sequence[Sequence[float]]) -> list[float]:
+    """The shift without what all kinds share, row after row."""
     means = [sum(column) / len(shift) for column in zip(*shift, strict=True)]
-    return [[value - mean for value, mean in zip(row, means, strict=True)] for row in shift]
+    return [value for row in shift for value in map(sub, row, means)]
 
 
-def _inner(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
-    return sum(a * b for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
+def _inner(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(map(mul, one, other))

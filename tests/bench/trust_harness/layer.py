@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from p2pllm.ids import NodeId, content_id, node_id_of
-from tests.bench.trust_harness.task import Floats, Labels, Net, RootProbe
+from tests.bench.trust_harness.task import Floats, RootProbe
 from trust.features import SKETCH, Features, Measured, agreement, alignment, best_gain
 from trust.judge import Book, Round, Verdict, harmless, judge
 
@@ -54,11 +54,12 @@ class TrustLayer:
         fresh = units - echo[:, None] * last
         mine = probe.local_update()
         mine /= np.linalg.norm(mine) + 1e-12
-        *shifts, mine_shift = _shifts(probe, STEP * length * np.vstack([units, mine])).tolist()
-        fresh_shifts = _shifts(probe, STEP * length * fresh)
-        sketches = units @ self._project
-        slices = [at for _, at, _ in probe.model.layers]
-        shares = np.stack([np.linalg.norm(units[:, at], axis=1) for at in slices], 1)
+        shifts = _shifts(probe, STEP * length * np.vstack([units, mine, fresh])).tolist()
+        mine_shift, fresh_shifts = shifts[len(units)], shifts[len(units) + 1 :]
+        sketches = np.clip(units @ self._project, -1, 1).tolist()
+        starts = [at.start for _, at, _ in probe.model.layers]
+        shares = np.sqrt(np.add.reduceat(units**2, starts, axis=1)).tolist()
+        echoes = np.clip(echo, -1, 1).tolist()
         batch = [
             Measured(
                 peer=_node(probe.peer_ids[row]),
@@ -66,12 +67,12 @@ class TrustLayer:
                 features=Features(
                     sound=bool(sound[row]),
                     norm=float(min(norms[row], 1e12)),
-                    shares=tuple(shares[row].tolist()),
-                    echo=float(np.clip(echo[row], -1, 1)),
+                    shares=tuple(shares[row]),
+                    echo=echoes[row],
                     agreement=agreement(shifts[row]),
                     alignment=alignment(shifts[row], mine_shift),
-                    fresh=best_gain(fresh_shifts[row].tolist()),
-                    sketch=tuple(np.clip(sketches[row], -1, 1).tolist()),
+                    fresh=best_gain(fresh_shifts[row]),
+                    sketch=tuple(sketches[row]),
                 ),
             )
             for row in range(len(updates))
@@ -92,15 +93,14 @@ def _node(name: str) -> NodeId:
 
 def _shifts(probe: RootProbe, steps: Floats) -> Floats:
     """Change of the mean centred score of each digit on each digit's images, (m, kinds, kinds)."""
-    kinds = np.unique(probe.y)
-    start = _scores(probe.model, probe.base[None], probe.X, probe.y, kinds)
-    return _scores(probe.model, probe.base + steps, probe.X, probe.y, kinds) - start
-
-
-def _scores(net: Net, points: Floats, images: Floats, labels: Labels, kinds: Labels) -> Floats:
-    logits = net.logits(points, images)
-    logits = logits - logits.mean(-1, keepdims=True)
-    return np.stack([logits[:, labels == kind][:, :, kinds].mean(1) for kind in kinds], 1)
+    kinds, kind_of = np.unique(probe.y, return_inverse=True)
+    points = np.vstack([np.zeros_like(probe.base), steps])
+    points += probe.base
+    logits = probe.model.logits(points, probe.X)
+    logits -= logits.mean(-1, keepdims=True)
+    means = (np.arange(len(kinds))[:, None] == kind_of) / np.bincount(kind_of)[:, None]
+    scores = means @ logits[:, :, kinds]
+    return np.asarray(scores[1:] - scores[0])
 
 
 def _flagged(verdict: Verdict) -> bool:

@@ -82,8 +82,8 @@ class Net:
         """Gradient (m, d) of the mean loss; images (m, n, 64), labels (m, n)."""
         weights = self._weights(points)
         logits, hidden = self._forward(weights, images)
-        exp = np.exp(logits - logits.max(-1, keepdims=True))
-        errors = exp / exp.sum(-1, keepdims=True)
+        errors = np.exp(logits - logits.max(-1, keepdims=True))
+        errors /= errors.sum(-1, keepdims=True)
         m, n = labels.shape
         errors[np.arange(m)[:, None], np.arange(n)[None], labels] -= 1
         errors /= n
@@ -117,11 +117,12 @@ class Net:
         """Updates (m, d) of m peers after some steps of SGD from `base`, (d,) or (m, d)."""
         points = np.array(np.broadcast_to(base, (len(data), self.d)))
         start = points.copy()
+        images, labels = (np.concatenate(column) for column in zip(*data, strict=True))
+        sizes = [len(owned) for _, owned in data]
+        first = (np.cumsum(sizes) - sizes)[:, None]
         for _ in range(steps):
-            picks = [rng.integers(0, len(labels), bs) for _, labels in data]
-            images = np.stack([part[0][pick] for part, pick in zip(data, picks, strict=True)])
-            labels = np.stack([part[1][pick] for part, pick in zip(data, picks, strict=True)])
-            points -= lr * self.grad(points, images, labels)
+            picks = first + np.stack([rng.integers(0, size, bs) for size in sizes])
+            points -= lr * self.grad(points, images[picks], labels[picks])
         return points - start
 
     def _weights(self, points: Floats) -> dict[str, Floats]:
@@ -137,8 +138,13 @@ class Net:
         }
 
     def _forward(self, weights: dict[str, Floats], images: Floats) -> tuple[Floats, Floats]:
-        hidden = np.maximum(images @ weights["W1"] + weights["b1"][:, None], 0)
-        return hidden @ weights["W2"] + weights["b2"][:, None], hidden
+        # In place: what these arrays cost is the memory that is asked for and given back.
+        hidden = images @ weights["W1"]
+        hidden += weights["b1"][:, None]
+        np.maximum(hidden, 0, out=hidden)
+        logits = hidden @ weights["W2"]
+        logits += weights["b2"][:, None]
+        return logits, hidden
 
 
 @dataclass(frozen=True)
