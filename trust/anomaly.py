@@ -94,7 +94,8 @@ def _spread(votes: Sequence[float]) -> float:
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
-    return sum(map(mul, a, b))
+    product: float = sum(map(mul, a, b))
+    return product
 
 
 def _unit(vector: Sequence[float]) -> list[float]:

@@ -85,4 +85,5 @@ def _own_parts(shift: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _inner(one: Sequence[float], other: Sequence[float]) -> float:
-    return sum(map(mul, one, other))
+    product: float = sum(map(mul, one, other))
+    return product
