@@ -24,7 +24,7 @@ from node.events import Events
 from node.jobs import Jobs
 from node.judgement import open_judgement
 from node.keeping import Keeping
-from node.learning import Learner
+from node.learning import open_learner
 from node.library import Library
 from node.models import Models
 from node.network import Network
@@ -101,22 +101,22 @@ async def _main(config: Config, models: Models) -> None:
     trust = open_judgement(config.home, models.identity, models.library, faults, follow)
     network = Network(config, models, events, trust)
     with closing(network.heard), closing(network.shelf), closing(trust.db):
-        services = Services(
-            config=config,
-            identity=models.identity,
-            store=models.store,
-            library=models.library,
-            models=models,
-            network=network,
-            trust=trust,
-            learner=Learner(),
-            events=events,
-            pid=os.getpid(),
-            started_at=time.time(),
-            transfers=trio.Lock(),
-            working=set(),
-        )
-        async with trio.open_nursery() as nursery:
+        async with open_learner() as learner, trio.open_nursery() as nursery:
+            services = Services(
+                config=config,
+                identity=models.identity,
+                store=models.store,
+                library=models.library,
+                models=models,
+                network=network,
+                trust=trust,
+                learner=learner,
+                events=events,
+                pid=os.getpid(),
+                started_at=time.time(),
+                transfers=trio.Lock(),
+                working=set(),
+            )
             stop = nursery.cancel_scope.cancel
             nursery.start_soon(_obey_signals, stop)
             jobs = Jobs(nursery, models.library, events, time.time)

@@ -1,4 +1,7 @@
-"""Run one learn job in a child process: job in, progress out, report back; cancel is kill."""
+"""Run learn jobs in a child process: job in, progress out, report back; cancel is kill.
+
+The process stays for the next job for a while, since most of a short one is its start.
+"""
 
 import os
 import signal
@@ -6,14 +9,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import IO
 
+import msgspec
 import trio
 
 from node.config import child_environment
 from node.jobs import Report
 from p2pllm.errors import LocalError
 from p2pllm.jobs import (
+    KILLED,
     MAX_LINE_BYTES,
     Failed,
     Job,
@@ -24,9 +30,17 @@ from p2pllm.jobs import (
 )
 from p2pllm.jobs import Report as LearnReport
 
-GRACE_S = 2.0  # a cancelled child has this long to leave before it is killed
+GRACE_S = 1.0  # a cancelled child has this long to leave before it is killed
 LOG_LINES = 12  # of the child's standard error, told when it dies
 LOG_BYTES = 8192
+
+
+class Child(msgspec.Struct):
+    """A process that does learn jobs, one after the other."""
+
+    process: trio.Process
+    errors: IO[bytes]
+    unread: bytes = b""  # what it wrote after its last whole line
 
 
 class Learner:
@@ -34,45 +48,77 @@ class Learner:
 
     def __init__(self) -> None:
         self._one = trio.Lock()
+        self._kept: Child | None = None
 
     async def run(self, job: Job, report: Report) -> LearnReport:
         """The report of a job; raises what the job raised, E1002 if it crashed, E1003 if killed."""
         if self._one.locked():
             report("waiting", message="another learning job is running")
         async with self._one:
-            return await _run(job, report)
+            outcome = await self._outcome(job, report)
+        if isinstance(outcome, Failed):
+            raise outcome.error()
+        return outcome.report
+
+    async def close(self) -> None:
+        """End the process that waits for a job."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await _end(kept)
+
+    async def _outcome(self, job: Job, report: Report) -> Result | Failed:
+        line = encode_job(job)
+        waited, self._kept = self._kept, None
+        while True:
+            child = waited or await _start()
+            try:
+                outcome = await _talk(child, line, report)
+                if outcome is not None:
+                    self._kept = child
+                    return outcome
+                if waited is None or child.process.returncode != 0:
+                    raise _crash(child.process.returncode, _tail(child.errors))
+                waited = None  # it left before it had the job, since there was none for a while
+            finally:
+                if self._kept is not child:
+                    await _end(child)
 
 
-async def _run(job: Job, report: Report) -> LearnReport:
-    threads = str(job.threads)
-    environment = child_environment(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
-    outcome: Result | Failed | None = None
-    with tempfile.TemporaryFile() as errors:
-        child = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "p2pllm.learn"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=environment,
-        )
-        try:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            await child.stdin.send_all(encode_job(job))
-            async for line in _lines(child.stdout):
-                event = decode_event(line)
-                if isinstance(event, Progress):
-                    _forward(event, report)
-                else:
-                    outcome = event
-            await child.wait()
-        finally:
-            await _end(child)
-        if outcome is None:
-            raise _crash(child.returncode, _tail(errors))
-    if isinstance(outcome, Failed):
-        raise outcome.error()
-    return outcome.report
+@asynccontextmanager
+async def open_learner() -> AsyncIterator[Learner]:
+    """A learner whose process ends with the block."""
+    learner = Learner()
+    try:
+        yield learner
+    finally:
+        await learner.close()
+
+
+async def _start() -> Child:
+    errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `_end`
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "p2pllm.learn", "--warm"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=child_environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"),
+    )
+    return Child(process, errors)
+
+
+async def _talk(child: Child, job: bytes, report: Report) -> Result | Failed | None:
+    """How a job ended; None if the process did without a word."""
+    assert child.process.stdin is not None
+    try:
+        await child.process.stdin.send_all(job)
+        while True:
+            event = decode_event(await _line(child))
+            if not isinstance(event, Progress):
+                return event
+            _forward(event, report)
+    except (trio.BrokenResourceError, trio.EndOfChannel):
+        await child.process.wait()
+        return None
 
 
 def _forward(event: Progress, report: Report) -> None:
@@ -83,15 +129,18 @@ def _forward(event: Progress, report: Report) -> None:
     )
 
 
-async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
-    buffer = b""
-    async for chunk in stream:
-        buffer += chunk
-        *whole, buffer = buffer.split(b"\n")
-        for line in whole:
-            yield line
-        if len(buffer) > MAX_LINE_BYTES:
+async def _line(child: Child) -> bytes:
+    """The next line it writes; EndOfChannel if there will be none."""
+    assert child.process.stdout is not None
+    while b"\n" not in child.unread:
+        more = await child.process.stdout.receive_some()
+        if not more:
+            raise trio.EndOfChannel
+        child.unread += more
+        if len(child.unread) > MAX_LINE_BYTES and b"\n" not in child.unread:
             raise LocalError("E1002", "a job wrote a line without end")
+    line, _, child.unread = child.unread.partition(b"\n")
+    return line
 
 
 def _tail(errors: IO[bytes]) -> list[str]:
@@ -100,20 +149,24 @@ def _tail(errors: IO[bytes]) -> list[str]:
     return errors.read().decode(errors="replace").splitlines()[-LOG_LINES:]
 
 
-async def _end(child: trio.Process) -> None:
-    if child.returncode is not None:
-        return
+async def _end(child: Child) -> None:
+    process = child.process
     with trio.CancelScope(shield=True):
-        child.send_signal(signal.SIGTERM)
-        with trio.move_on_after(GRACE_S):
-            await child.wait()
-            return
-        child.kill()
-        await child.wait()
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            with trio.move_on_after(GRACE_S):
+                await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            await pipe.aclose()
+    child.errors.close()
 
 
 def _crash(returncode: int | None, errors: list[str]) -> LocalError:
-    if returncode == -signal.SIGKILL:
+    if returncode in (-signal.SIGKILL, KILLED + signal.SIGKILL):
         return LocalError(
             "E1003",
             "the job was killed, most likely because memory ran out",

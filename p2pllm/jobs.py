@@ -37,6 +37,7 @@ from p2pllm.names import Place
 from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, Size, UpdateSummary
 
 MAX_LINE_BYTES = 1024 * 1024  # a job or an event; each is a few kilobytes
+KILLED = 128  # and a signal's number: the status of a process that stays, once a job was killed
 
 HELD_OUT = 0.1  # share of documents kept out of training
 EVAL_TOKENS = 4096  # scored by default: a dozen abstracts, some 10 s on one core

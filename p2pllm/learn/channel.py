@@ -1,10 +1,13 @@
 """The pipe between a learn job and its parent: one job in, events out, end when it closes."""
 
 import os
+import select
 import signal
 import sys
 import threading
 import time
+from collections.abc import Collection
+from functools import partial
 from typing import NoReturn
 
 from p2pllm import jobs
@@ -28,10 +31,12 @@ class Channel:
         self._stage = ""
         self._said_at = 0.0
 
-    def read_job(self) -> Job:
+    def read_job(self, life: int = 0) -> Job:
         """The job on standard input; from then on its end, SIGTERM and SIGINT end the process.
 
         They are waited for in threads, since one step of the main thread may take seconds.
+
+        life  another descriptor whose end ends the process
         """
         line = b""
         while not line.endswith(b"\n"):
@@ -42,7 +47,7 @@ class Channel:
             line += piece
         job = jobs.decode_job(line)
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        for watch in (self._end_when_told, _end_with_parent):
+        for watch in (self._end_when_told, partial(_end_with_parent, {0, life})):
             threading.Thread(target=watch, daemon=True).start()
         return job
 
@@ -71,8 +76,11 @@ class Channel:
         os._exit(CANCELLED_STATUS)
 
 
-def _end_with_parent() -> NoReturn:
-    while os.read(0, 4096):
-        pass
+def _end_with_parent(pipes: Collection[int]) -> NoReturn:
+    # Nothing is read: the next line would be the next job, and that is not ours.
+    watched = select.poll()
+    for pipe in pipes:
+        watched.register(pipe, 0)
+    watched.poll()
     sys.stderr.write("the parent is gone\n")
     os._exit(CANCELLED_STATUS)

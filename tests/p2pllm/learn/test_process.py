@@ -30,9 +30,9 @@ Child = subprocess.Popen[bytes]
 
 
 @contextmanager
-def child() -> Iterator[Child]:
+def child(*flags: str) -> Iterator[Child]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "p2pllm.learn"],
+        [sys.executable, "-m", "p2pllm.learn", *flags],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
