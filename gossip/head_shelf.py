@@ -72,6 +72,13 @@ class HeadShelf:
         """The heads of a place, by keeper."""
         return [open_head(raw) for raw in self._raw(place)]
 
+    def by(self, place: Place, keeper: NodeId) -> Head | None:
+        """The head of one keeper."""
+        with self._use() as db:
+            query = "SELECT raw FROM heads WHERE place = ? AND keeper = ?"
+            held = db.execute(query, (str(place), keeper)).fetchone()
+        return open_head(held[0]) if held is not None else None
+
     def places(self) -> list[Place]:
         """Every place of which a head is here."""
         with self._use() as db:

@@ -36,8 +36,13 @@ COST_BYTES = 65536  # of an answer weigh as much as one question
 _disk = trio.CapacityLimiter(2)
 
 
-async def serve_heads(endpoint: Endpoint, shelf: HeadShelf) -> None:
-    """Answer peers' questions from now on, as long as the endpoint runs."""
+async def serve_heads(
+    endpoint: Endpoint, shelf: HeadShelf, lacks: Callable[[NodeId, Place], None]
+) -> None:
+    """Answer peers' questions from now on, as long as the endpoint runs.
+
+    lacks   called with a peer that was answered and names a head of the place that is not here
+    """
     allowances = Allowances(RATE, BURST)
 
     async def answer(peer: NodeId, stream: trio.SocketStream) -> None:
@@ -52,6 +57,9 @@ async def serve_heads(endpoint: Endpoint, shelf: HeadShelf) -> None:
             data = codec.encode(found)
             allowances.spend(peer, len(data) / COST_BYTES, trio.current_time())
             await write_frame(stream, data)
+            here = await trio.to_thread.run_sync(shelf.known, question.place, limiter=_disk)
+            if set(question.known) - set(here):
+                lacks(peer, question.place)
 
     await endpoint.handle(HEADS_PROTOCOL, answer)
 

@@ -6,6 +6,7 @@ import msgspec
 
 from gossip import index
 from node import effects, round_plan
+from node.backoff import pause
 from node.obtain import transfer
 from node.services import Services
 from node.sketches import ask_ahead, known_sketches, objection
@@ -16,7 +17,7 @@ from p2pllm.manifest import Manifest
 from p2pllm.summary import open_sketch
 from trust.standing import ALLOWED
 
-RETRY_S = 60.0
+FIRST_S, LONGEST_S = 2.0, 600.0  # waits after a fetch that failed
 MIB = 1024 * 1024
 WAITING = 8  # times the largest update allowed: what may lie here to be judged
 
@@ -109,7 +110,8 @@ def _here(services: Services, update: Update, *, ours: bool) -> None:
 
 
 def _later(services: Services, update: Update, fault: P2pllmError) -> None:
-    after = round_plan.after_failure(update, fault.code, fault.message, time.time() + RETRY_S)
+    again_at = time.time() + pause(update.tries + 1, FIRST_S, LONGEST_S)
+    after = round_plan.after_failure(update, fault.code, fault.message, again_at)
     services.trust.db.put(after)
     card = {"place": str(update.place), "manifest": update.manifest, "by": update.peer}
     services.events.emit("judging", state="waits", code=fault.code, **card)

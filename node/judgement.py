@@ -6,11 +6,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import trio
 
-from gossip.messages import Announce
+from gossip.messages import Announce, GainList
 from node import round_plan
 from node.books import Books
+from node.gate_log import GateLog
 from node.library import Library
 from node.opinions import Opinions
 from node.probe_texts import ProbeTexts
@@ -36,6 +38,7 @@ class Judgement:
     witnesses: Witnesses
     probes: ProbeTexts
     heads: HeadFile
+    gate: GateLog
     followed: set[Place]
     secret: bytes
     blocked: dict[Place, tuple[str, str]] = field(default_factory=dict)  # code and reason
@@ -47,6 +50,14 @@ class Judgement:
         """Look again now."""
         self.news.set()
         self.news = trio.Event()
+
+    def try_again(self, place: Place) -> None:
+        """Peers of a place came: what could not be fetched before is tried at once."""
+        late = [one for one in self.db.pending(place) if one.state == "waiting" and one.tries]
+        for one in late:  # which does not count as one more failure
+            self.db.put(msgspec.structs.replace(one, due_at=0.0, tries=one.tries - 1))
+        if late:
+            self.wake()
 
     def hear(self, announce: Announce) -> None:
         """Take note of an announced adapter at a place that this node follows."""
@@ -74,6 +85,15 @@ class Judgement:
     async def sketch_of(self, manifest: ContentId) -> bytes:
         """The signed sketch of an update of ours or one that is served here; empty for others."""
         return self.db.fact(f"sketch/{manifest}") or b""
+
+    async def gains_of(
+        self, asker: NodeId, place: Place, updates: tuple[ContentId, ...]
+    ) -> GainList:
+        """What updates gave text of ours, for other keepers; nothing for who is shut out."""
+        if not self.judges(place) or self.opinions.shut(asker, place):
+            return GainList(keeps=False)
+        records = (self.gate.gains(place, update).get(self.me) for update in updates)
+        return GainList(keeps=True, records=tuple(one for one in records if one is not None))
 
     def judges(self, place: Place) -> bool:
         """Whether updates of a place are judged here, so that only accepted ones are offered."""
@@ -106,6 +126,7 @@ def open_judgement(
         witnesses=witnesses,
         probes=ProbeTexts(home / "probes"),
         heads=HeadFile(home / "heads"),
+        gate=GateLog(db),
         followed={parse_place(text) for text in (*follow, *remembered)},
         secret=secret,
     )

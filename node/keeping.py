@@ -1,37 +1,35 @@
-"""Keep places together: tell and hear heads, and apply what the user said may be applied.
+"""Apply what keepers of followed places accepted, as far as the user said that it may be.
 
 Heads of others are only their word: `p2pllm.adopt` says which of it counts here. An update is
 applied once: its bytes are here, verified and proved to fit, and then it is written down as such,
 in one step, before anybody is told. docs/specs/heads.md
 """
 
-import logging
+import math
 import time
 from collections.abc import Iterable
-from functools import partial
 
 import msgspec
 import trio
 
-from gossip.announce import topic_of
+from gossip import index
 from gossip.fetch import fetch_bytes
-from gossip.head_sync import sync_heads
+from node.backoff import Retries
 from node.obtain import pull
 from node.requests import PullRequest
 from node.services import Services
-from p2pllm import adopt, heads
+from node.telling import Telling
+from p2pllm import adopt
 from p2pllm.adopt import Following, Vouched
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
-from p2pllm.heads import Head
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.manifest import MAX_MANIFEST_BYTES, open_manifest
 from p2pllm.names import Place
 
-log = logging.getLogger(__name__)
-PEERS = 3  # asked for heads in a round, a place; others in the next
 PROVIDERS = 8  # asked for an update's bytes: its vouchers and neighbours, whom the DHT may not know
-ASK_S = 20.0
-RETRY_S = 60.0  # after an update could not be fetched
+FIRST_S, LONGEST_S = 1.0, 120.0  # waits after an update could not be fetched, until a peer comes
+BAD_S, BAD_LONGEST_S = 60.0, 3600.0  # waits after its bytes were refused, whoever comes
+MIN_S = 0.2
 
 
 class Keeping:
@@ -39,54 +37,31 @@ class Keeping:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._turn: dict[Place, int] = {}
-        self._met: dict[Place, set[NodeId]] = {}
-        self._later: dict[ContentId, float] = {}
+        self._telling = Telling(services, self._hear)
+        self._later: dict[Place, Retries[ContentId]] = {}  # what nobody had who could be reached
+        self._bad = Retries[ContentId](BAD_S, BAD_LONGEST_S)  # what was refused
+        self._news = trio.Event()
 
     async def run(self) -> None:
         """Tell, hear and apply until cancelled."""
-        while True:
-            for place in sorted(self._services.trust.followed):
-                await self._place(place)
-            await trio.sleep(self._services.config.network.heads_s)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._telling.run)
+            while True:
+                news = self._news
+                for place in sorted(self._services.trust.followed):
+                    await self._apply(place)
+                soonest = min((one.next_at() for one in self._later.values()), default=math.inf)
+                soon = max(MIN_S, soonest - trio.current_time())
+                with trio.move_on_after(min(self._services.config.network.heads_s, soon)):
+                    await news.wait()
 
-    async def _place(self, place: Place) -> None:
-        show_own(self._services, place)
-        for peer in self._asked(place):
-            await self._ask(peer, place)
-        await self._apply(place)
-
-    def _asked(self, place: Place) -> list[NodeId]:
-        """New peers of the place, and a few others in turn."""
-        try:
-            here = sorted(self._services.network.swarm().peers(topic_of(place)))
-        except Unavailable:
-            return []
-        met = self._met.setdefault(place, set())
-        new = [peer for peer in here if peer not in met]
-        self._met[place] = met & set(here)
-        start = self._turn.get(place, 0)
-        self._turn[place] = start + PEERS
-        turn = [here[(start + at) % len(here)] for at in range(min(PEERS, len(here)))]
-        return list(dict.fromkeys([*new, *turn]))
-
-    async def _ask(self, peer: NodeId, place: Place) -> None:
-        services = self._services
-        weight = partial(services.trust.opinions.heard, place=place)
-        try:
-            endpoint, shelf = services.network.endpoint(), services.network.shelf
-            with trio.fail_after(ASK_S):
-                fresh = await sync_heads(endpoint, shelf, peer, place, weight)
-        except PeerError as broken:
-            services.events.refuse(broken, peer=peer, place=str(place))
-            return
-        except (Unavailable, trio.TooSlowError) as away:
-            log.info("%s does not tell its heads of %s: %r", peer, place, away)
-            return  # asked again in another round
-        self._met[place].add(peer)
-        for head in fresh:
-            card = {"place": str(place), "by": head.by, "seq": head.seq, "from": peer}
-            services.events.emit("head-heard", accepted=len(head.accepted), **card)
+    def _hear(self, place: Place, came: bool) -> None:
+        """Heads or peers of a place are new: what could not be had before is tried at once."""
+        self._later.pop(place, None)
+        if came:
+            self._services.trust.try_again(place)
+        self._news.set()
+        self._news = trio.Event()
 
     async def _apply(self, place: Place) -> None:
         services, known = self._services, following(self._services, place)
@@ -96,27 +71,23 @@ class Keeping:
         if not known.auto:
             return
         for one in found.apply:
-            if self._later.get(one.manifest, 0.0) <= trio.current_time():
-                await self._adopt(place, one)
+            later = self._later.setdefault(place, Retries(FIRST_S, LONGEST_S))
+            now = trio.current_time()
+            if later.due(one.manifest, now) and self._bad.due(one.manifest, now):
+                await self._adopt(place, one, later)
+        wanted = {one.manifest for one in found.apply}
+        self._later.setdefault(place, Retries(FIRST_S, LONGEST_S)).keep(wanted)
 
-    async def _adopt(self, place: Place, one: Vouched) -> None:
+    async def _adopt(self, place: Place, one: Vouched, later: Retries[ContentId]) -> None:
         try:
             await bring(self._services, place, one)
         except P2pllmError as fault:
-            self._later[one.manifest] = trio.current_time() + RETRY_S
+            waits = later if isinstance(fault, Unavailable) else self._bad
+            waits.failed(one.manifest, trio.current_time())
             card = {"place": str(place), "manifest": one.manifest, "code": fault.code}
             self._services.events.emit("apply", state="waits", message=fault.message, **card)
             return
         note_applied(self._services, place, one)
-
-
-def show_own(services: Services, place: Place) -> None:
-    """Put what this node serves among the heads that it tells."""
-    own = services.trust.heads.read(place)
-    if own is not None:
-        # A signature is a function of key and text, so this is the record that was written.
-        raw = heads.seal(services.identity, own)
-        services.network.shelf.add(raw, 1.0, time.time())
 
 
 def may_apply(services: Services, place: Place) -> tuple[Vouched, ...]:
@@ -138,19 +109,28 @@ async def bring(services: Services, place: Place, one: Vouched) -> None:
     """Have an update here, verified and proved; raises as `pull` does."""
     if services.library.get(one.manifest) is not None:
         return
-    peers = [peer for peer in one.by if peer != services.identity.node]
-    connected = services.network.peers.connected
-    ranked = services.trust.opinions.ranked([*peers, *sorted(connected)], place)
-    near = [peer for peer in ranked if peer in connected] or ranked
-    endpoint = services.network.endpoint()
-    record = await fetch_bytes(endpoint, one.manifest, MAX_MANIFEST_BYTES, near)
+    endpoint, holders = services.network.endpoint(), await _holders(services, place, one)
+    record = await fetch_bytes(endpoint, one.manifest, MAX_MANIFEST_BYTES, holders)
     manifest = open_manifest(record)
     if manifest.place != place or manifest.kind != "adapter":
         raise PeerError("E0610", f"{one.manifest} is no adapter of {place}")
     if services.trust.opinions.shut(manifest.by, place):
         raise PeerError("E0714", f"its publisher {manifest.by} is shut out here")
     ref = f"{place}/{manifest.name}@{one.manifest}"
-    await pull(services, PullRequest(ref=ref, from_=list(near[:PROVIDERS])), _quiet)
+    await pull(services, PullRequest(ref=ref, from_=list(holders[:PROVIDERS])), _quiet)
+
+
+async def _holders(services: Services, place: Place, one: Vouched) -> list[NodeId]:
+    """Who may have an update: who vouches for it, or says so in the DHT; then neighbours."""
+    network, ranked = services.network, services.trust.opinions.ranked
+    try:
+        said = [each.by for each in await index.providers(network.dht(), one.manifest, time.time())]
+    except Unavailable:
+        said = []
+    likely, near = ranked([*one.by, *said], place), network.peers.connected
+    others = [peer for peer in ranked(sorted(near), place) if peer not in likely]
+    # Of the likely ones, those that are not connected may be gone, and each costs a dial.
+    return sorted([*likely, *others], key=lambda peer: peer not in near)
 
 
 def following(services: Services, place: Place) -> Following:
@@ -196,12 +176,6 @@ def take_back(
         why = "rolled back" if back else "nobody trusted vouches for it any more"
         services.events.emit("taken-back", place=str(place), manifest=manifest, reason=why)
     return here
-
-
-def heads_of(services: Services, place: Place) -> list[Head]:
-    """Every head of a place that is here, our own too."""
-    show_own(services, place)
-    return services.network.shelf.of(place)
 
 
 def _quiet(_stage: str, **_fields: object) -> None:

@@ -7,6 +7,7 @@ process that dies is replaced alone. Whoever needs the network asks for `endpoin
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -15,6 +16,7 @@ from gossip import exchange, news
 from gossip.announce import AnnounceRules, open_announce, topic_of
 from gossip.dht import Dht, open_dht
 from gossip.endpoint import Endpoint, open_endpoint
+from gossip.gains import serve_gains
 from gossip.head_shelf import HeadShelf
 from gossip.head_sync import serve_heads
 from gossip.heard import HeardLog
@@ -37,6 +39,7 @@ from p2pllm.names import Place
 
 log = logging.getLogger(__name__)
 REMEMBER_S = 60.0
+MAX_HINTS = 64
 DHT_WAIT_MAX_S = 60.0  # a peer that is not in the DHT, such as a plain p2pd, is asked again so late
 
 
@@ -60,6 +63,8 @@ class Network:
         net = config.network
         self.peers = Peers(models.library, events, net, self.heard, self._hear)
         self.presence = Presences(models.identity, events, net.presence_s)
+        # Peers that hold a head which we lack; where nobody takes them, the next round finds them.
+        self._hints, self.hints = trio.open_memory_channel[tuple[NodeId, Place]](MAX_HINTS)
         self._rules = AnnounceRules()
         for raw in self.heard.alive(time.time()):
             self._rules.remember(open_announce(raw))
@@ -130,7 +135,7 @@ class Network:
             await exchange.serve(endpoint, self._models.store, self._serves)
             await news.serve_news(endpoint, self.heard)
             await serve_testimony(endpoint, self._trust.observed, self._trust.sketch_of)
-            await serve_heads(endpoint, self.shelf)
+            await serve_heads(endpoint, self.shelf, self._hint)
             self.addresses = await endpoint.addresses()
             remember_ports(config.network.listen, self.addresses, self._models.library)
             self._events.emit("endpoint", addresses=self.addresses, pid=endpoint.pid)
@@ -274,6 +279,10 @@ class Network:
         card: dict[str, Any] = {"place": str(announce.place), "name": announce.name}
         card |= {"manifest": announce.manifest, "by": announce.by, "size_bytes": announce.size}
         self._events.emit("heard", relayer=peer, **card)
+
+    def _hint(self, peer: NodeId, place: Place) -> None:
+        with suppress(trio.WouldBlock):
+            self._hints.send_nowait((peer, place))
 
     def _serves(self, blob: ContentId, peer: NodeId) -> bool:
         """Only blobs of offered models leave this node."""

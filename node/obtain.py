@@ -56,12 +56,14 @@ async def pull(services: Services, request: PullRequest, report: Report) -> dict
 async def _locate(services: Services, ref: Ref, only: list[str]) -> tuple[ContentId, list[NodeId]]:
     """Which manifest a reference means, and the peers that say they hold it."""
     services.network.need_peers()
-    dht, now = services.network.dht(), time.time()
+    chosen, now = [parse_node_id(text) for text in only], time.time()
+    if chosen and len(ref.id) == 64:
+        return parse_content_id(ref.id), chosen
+    dht = services.network.dht()
     if len(ref.id) == 64:
         manifest = parse_content_id(ref.id)
     else:
         manifest = _choose(ref, await index.search(dht, _query(ref), now))
-    chosen = [parse_node_id(text) for text in only]
     listed = [p.by for p in await index.providers(dht, manifest, now) if p.manifest == manifest]
     peers = chosen or services.trust.opinions.ranked(listed, ref.place)
     if not peers and services.library.get(manifest) is None:
@@ -136,7 +138,7 @@ async def _fetch(
         fetched = [_tally_card(manifest, tally)]
         base = None
         if manifest.kind == "adapter":
-            base, tally_of_base = await _base(services, manifest, report)
+            base, tally_of_base = await _base(services, manifest, peers, report)
             fetched += tally_of_base
         return await _accept(services, manifest_id, manifest, base, report), fetched
 
@@ -205,23 +207,29 @@ async def transfer(
 
 
 async def _base(
-    services: Services, manifest: Manifest, report: Report
+    services: Services, manifest: Manifest, peers: list[NodeId], report: Report
 ) -> tuple[Held, list[dict[str, Any]]]:
-    """The base an adapter stands on: the one we hold, or fetched from who hands it out."""
+    """The base an adapter stands on: the one we hold, or fetched from who hands it out.
+
+    peers   who gave the adapter: they hold its base too, whether or not the DHT knows
+    """
     held = services.library.base_of(manifest.model)
     if held is not None:
         return held, []
-    dht = services.network.dht()
-    offers = await index.providers(dht, manifest.model, time.time())
-    if not offers:
+    try:
+        offers = await index.providers(services.network.dht(), manifest.model, time.time())
+    except Unavailable:
+        offers = []
+    if not offers and not manifest.parents:
         raise Unavailable(
             "E0906",
             "nobody online hands out the base this adapter needs",
             why=[f"model id {manifest.model}"],
             fix=["p2pllm base import SOURCE", "try again later"],
         )
-    base_id = _most_common([offer.manifest for offer in offers])
+    base_id = _most_common([offer.manifest for offer in offers] or [manifest.parents[0]])
     holders = [offer.by for offer in offers if offer.manifest == base_id]
+    holders = list(dict.fromkeys([*holders, *peers]))
 
     def judge(base: Manifest) -> None:
         if base.kind != "base" or base.model != manifest.model or not base.consent:

@@ -10,6 +10,7 @@ from gossip.dht import Dht
 from gossip.heard import HeardLog
 from gossip.messages import MAX_ANNOUNCE_TTL_S, Announce
 from gossip.swarm import Swarm
+from node.backoff import pause
 from node.events import Events
 from node.library import Held
 from node.models import Models
@@ -20,7 +21,7 @@ from p2pllm.manifest import Manifest
 
 TTL_S = 3600.0  # an advert outlives its node by at most this
 REFRESH_S = TTL_S / 3  # so two refreshes in a row may fail
-RETRY_S = 60.0  # after a refresh that did
+FIRST_S, LONGEST_S = 4.0, 120.0  # waits after a refresh that did
 
 
 def records_of(by: NodeId, held: Held, manifest: Manifest, now: float) -> list[Advert | Provider]:
@@ -86,6 +87,7 @@ class Offers:
 
     async def run(self, dht: Dht) -> None:
         """Advertise everything offered, and again before it expires."""
+        failed = 0
         while True:
             self._due = trio.Event()
             refused = 0
@@ -96,7 +98,8 @@ class Offers:
                     refused += 1
                     fields = {"manifest": held.manifest, "message": away.message}
                     self._events.emit("advert", state="refused", **fields)
-            with trio.move_on_after(RETRY_S if refused else REFRESH_S):
+            failed = failed + 1 if refused else 0
+            with trio.move_on_after(pause(failed, FIRST_S, LONGEST_S) if failed else REFRESH_S):
                 await self._due.wait()
 
     async def advertise(self, dht: Dht, held: Held) -> None:

@@ -14,7 +14,8 @@ from p2pllm.jobs_round import MAX_CANDIDATES
 
 State = Literal["waiting", "fetched", "held", "judged", "refused"]
 MAX_REVIEWS = 8  # rounds that judge one update; harm shows in five
-MAX_TRIES = 3  # of a job or fetch that fails for no fault of the update
+MAX_TRIES = 3  # of a job that fails for no fault of the update
+MAX_FETCHES = 16  # an hour and a half, in waits that double up to ten minutes
 MAX_WAITING = 64  # updates of one publisher at one place that wait at once
 MAX_OF_PLACE = 1024
 
@@ -104,7 +105,7 @@ def after_failure(update: Update, code: str, message: str, again_at: float) -> U
     It is refused with the code after some tries: what was not judged is never a pass.
     """
     tries = update.tries + 1
-    over = tries >= MAX_TRIES
+    over = tries >= (MAX_FETCHES if update.state == "waiting" else MAX_TRIES)
     return msgspec.structs.replace(
         update,
         state="refused" if over else update.state,

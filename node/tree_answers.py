@@ -30,7 +30,7 @@ async def tree(services: Services, _jobs: Jobs, _body: bytes, query: Query) -> D
     top = parse_place(query["place"]) if query.get("place") else MASTER
     adverts, complete = await _adverts(services, top)
     places = {*services.network.shelf.places(), *services.trust.followed}
-    heads = [head for place in sorted(places) for head in keeping.heads_of(services, place)]
+    heads = [head for place in sorted(places) for head in services.network.shelf.of(place)]
     said = [(one.by, one.place) for one in adverts] + [(one.by, one.place) for one in heads]
     made = assemble(
         adverts,
@@ -125,7 +125,7 @@ def _place_card(services: Services, place: Place) -> Document:
     return {
         "place": str(place),
         "auto": state.auto,
-        "keepers": [head.by for head in keeping.heads_of(services, place)],
+        "keepers": [head.by for head in services.network.shelf.of(place)],
         "applied": [
             {"manifest": manifest, **msgspec.to_builtins(one)}
             for manifest, one in sorted(state.applied.items(), key=lambda pair: pair[1].at)

@@ -20,6 +20,7 @@ from p2pllm.names import Place
 
 PURPOSE = "head.1"
 MAX_ACCEPTED = 256  # LoRA updates stacked at one place; each costs memory wherever it is served
+Stamp = tuple[int, int]
 MAX_HEAD_BYTES = 32 * 1024  # 256 pairs of at most 100 bytes, and the rest
 
 
@@ -101,6 +102,14 @@ class HeadFile:
         if head.place != place:
             raise _damaged(path, f"it is the head of {head.place}")
         return head
+
+    def stamp(self, place: Place) -> Stamp | None:
+        """What tells one file of a place's head from another without reading it; None: no file."""
+        try:
+            found = self._path(place).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def write(self, record: bytes) -> Head:
         """Keep a signed head; on disk when this returns.

@@ -80,6 +80,8 @@ def test_a_damaged_file_is_said(tmp_path: Path) -> None:
 
 
 def test_heads_pass_through_a_third_node_and_only_what_lacks() -> None:
+    hints: list[tuple[NodeId, Place]] = []
+
     async def test(folder: Path) -> None:
         shelves = [HeadShelf(folder / f"{name}.db") for name in "abc"]
         async with (
@@ -88,7 +90,7 @@ def test_heads_pass_through_a_third_node_and_only_what_lacks() -> None:
             open_peer(folder / "c") as c,
         ):
             for endpoint, shelf in zip((a, b, c), shelves, strict=True):
-                await serve_heads(endpoint, shelf)
+                await serve_heads(endpoint, shelf, lambda *hint: hints.append(hint))
             await dial(b, a)
             await dial(c, b)
             shelves[0].add(signed(0, 1, 1), 0.5, 1.0)
@@ -102,6 +104,12 @@ def test_heads_pass_through_a_third_node_and_only_what_lacks() -> None:
             merged = [heads.merge(*(h.accepted for h in s.of(PLACE))) for s in shelves[1:]]
             assert merged[0] == merged[1]
             assert await sync_heads(c, shelves[2], b.node, Place("es"), even) == []
+            hints.clear()
+            shelves[2].add(signed(1, 5, 3), 0.5, 2.0)
+            assert await sync_heads(c, shelves[2], b.node, PLACE, even) == []
+            while not hints:
+                await trio.lowlevel.checkpoint()
+            assert hints == [(c.node, PLACE)], "b learns that c holds what it lacks, and asks back"
         for shelf in shelves:
             shelf.close()
 

@@ -85,6 +85,14 @@ def test_what_fails_is_tried_again_and_then_refused_with_its_code() -> None:
     assert (one.state, one.code) == ("refused", "E1002")
 
 
+def test_what_cannot_be_fetched_is_tried_for_long_before_it_is_refused() -> None:
+    one = update("a")
+    for _ in range(round_plan.MAX_FETCHES - 1):
+        one = round_plan.after_failure(one, "E0906", "nobody has it", 60.0)
+        assert one.state == "waiting"
+    assert round_plan.after_failure(one, "E0906", "nobody has it", 60.0).state == "refused"
+
+
 def test_one_publisher_cannot_fill_the_list() -> None:
     assert round_plan.may_wait(round_plan.MAX_WAITING - 1, 500)
     assert not round_plan.may_wait(round_plan.MAX_WAITING, 500)
