@@ -95,7 +95,8 @@ def teach(job: DistillJob, say: Say) -> DistillReport:
 
 def _as_tuning(job: DistillJob) -> TuneJob:
     """The same training by labels alone: what text, which rows, which adapter."""
-    fields = {name: getattr(job, name) for name in TuneJob.__struct_fields__}
+    both = set(TuneJob.__struct_fields__) & set(DistillJob.__struct_fields__)
+    fields = {name: getattr(job, name) for name in both}
     return TuneJob(**fields)
 
 
