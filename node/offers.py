@@ -24,11 +24,10 @@ REFRESH_S = TTL_S / 3  # so two refreshes in a row may fail
 FIRST_S, LONGEST_S = 4.0, 120.0  # waits after a refresh that did
 
 
-def records_of(by: NodeId, held: Held, manifest: Manifest, now: float) -> list[Advert | Provider]:
-    """The DHT records that say that we hold this model."""
-    until = now + TTL_S
+def advert_of(by: NodeId, held: Held, manifest: Manifest, now: float) -> Advert:
+    """What we say of a model that we hold."""
     report = manifest.report
-    advert = Advert(
+    return Advert(
         by=by,
         manifest=held.manifest,
         kind=manifest.kind,
@@ -42,14 +41,19 @@ def records_of(by: NodeId, held: Held, manifest: Manifest, now: float) -> list[A
         gain=report.base_loss - report.loss if report else None,
         created_at=manifest.created_at,
         issued_at=now,
-        expires_at=until,
+        expires_at=now + TTL_S,
     )
+
+
+def records_of(by: NodeId, held: Held, manifest: Manifest, now: float) -> list[Advert | Provider]:
+    """The DHT records that say that we hold this model."""
+    until = now + TTL_S
     named = [held.manifest, manifest.model] if manifest.kind == "base" else [held.manifest]
     providers = [
         Provider(by=by, what=what, manifest=held.manifest, issued_at=now, expires_at=until)
         for what in named
     ]
-    return [advert, *providers]
+    return [advert_of(by, held, manifest, now), *providers]
 
 
 def announce_of(held: Held, manifest: Manifest, now: float) -> Announce:

@@ -10,11 +10,12 @@ from gossip import index
 from node import keeping
 from node.jobs import Jobs
 from node.judging import hear_again
+from node.offers import advert_of
 from node.requests import FollowRequest, parse
 from node.services import Services
 from p2pllm import adopt
 from p2pllm.advert import Advert
-from p2pllm.errors import LocalError
+from p2pllm.errors import LocalError, Unavailable
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.names import Place, parse_place
 from p2pllm.query import Query as Filters
@@ -26,9 +27,16 @@ MOST = 1000  # models asked for
 
 
 async def tree(services: Services, _jobs: Jobs, _body: bytes, query: Query) -> Document:
-    """The tree below a place, out of what the DHT has now and the heads that are here."""
+    """The tree below a place, out of what the DHT has now and the heads that are here.
+
+    Without a network, out of this node's own models instead, and it says why.
+    """
     top = parse_place(query["place"]) if query.get("place") else MASTER
-    adverts, complete = await _adverts(services, top)
+    alone = ""
+    try:
+        adverts, complete = await _adverts(services, top)
+    except Unavailable as away:
+        adverts, complete, alone = _own_adverts(services), False, "; ".join(away.why) or str(away)
     places = {*services.network.shelf.places(), *services.trust.followed}
     heads = [head for place in sorted(places) for head in services.network.shelf.of(place)]
     said = [(one.by, one.place) for one in adverts] + [(one.by, one.place) for one in heads]
@@ -39,7 +47,8 @@ async def tree(services: Services, _jobs: Jobs, _body: bytes, query: Query) -> D
         dropped=_taken_back(services, places),
     )
     spots = [_card(spot) for spot in made.spots if within(spot.place, top)]
-    return {"schema": "p2pllm.tree/1", "top": str(top), "places": spots, "complete": complete}
+    state = {"complete": complete, "isolated": alone or None}
+    return {"schema": "p2pllm.tree/1", "top": str(top), "places": spots, **state}
 
 
 async def _adverts(services: Services, top: Place) -> tuple[list[Advert], bool]:
@@ -52,6 +61,12 @@ async def _adverts(services: Services, top: Place) -> tuple[list[Advert], bool]:
     )
     found = await index.find(services.network.dht(), wanted, time.time())
     return list(found.adverts), found.complete
+
+
+def _own_adverts(services: Services) -> list[Advert]:
+    """What this node could say of the models it holds, offered or not."""
+    me, held = services.identity.node, services.library.models()
+    return [advert_of(me, one, services.models.manifest(one.manifest), time.time()) for one in held]
 
 
 def _weights(services: Services, said: list[tuple[NodeId, Place]]) -> dict[NodeId, float]:

@@ -53,14 +53,18 @@ def _lines(document: Document) -> list[str]:
 def tree(session: Session, place: str | None) -> None:
     """The places of the swarm under one master, or those below PLACE: sizes, trust, heads, gain.
 
-    Put together here, from what the DHT says now and the heads this node heard. A line that ends
-    in ! stands on an edge where size or cost rises on the way down.
+    Put together here, from what the DHT says now and the heads this node heard; without a network
+    from this node's own models and those heads. A line that ends in ! stands on an edge where size
+    or cost rises on the way down.
     """
     document = session.client(TREE_S).get("tree", place=place)
     session.show(
         document, "p2pllm.tree/1", _tree_lines, lambda d: [str(p["place"]) for p in d["places"]]
     )
-    if not document.get("complete", True):
+    if alone := document.get("isolated"):
+        session.say(f"this node is isolated: {render.clean(alone)}")
+        session.say("shown is what it holds, and the heads it heard before")
+    elif not document.get("complete", True):
         session.say("not every part of the index answered: there may be more")
 
 

@@ -376,3 +376,11 @@ def test_status_watch_writes_again_until_interrupted(home: Path, daemon: Double)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_call_us_back(ask: Ask, shell: str) -> None:
     assert "_P2PLLM_COMPLETE" in ask("completion", shell)[1]
+
+
+def test_a_tree_of_a_node_that_is_alone_says_so(daemon: Double, ask: Ask) -> None:
+    daemon.answers["GET", "tree"] = (200, sample("tree") | {"isolated": "no seed is configured"})
+    status, out, err = ask("tree")
+    assert status == 0
+    assert "en/medical" in out
+    assert "isolated: no seed is configured" in err

@@ -25,13 +25,14 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.a = Daemon(folder / "a", "--follow", PLACE, **QUICK).up()
+        source = tiny.save_base(folder / "base", tiny.llama())
+        base = self.a.job(kind="import", source=str(source), name="tiny", lang="en")
+        self.alone = self.a.client.get("tree")
         seed = ("--bootstrap", self.a.address)
         self.b = Daemon(folder / "b", *seed, "--follow", PLACE, **QUICK).up()
         for daemon in (self.a, self.b):
             daemon.wait(lambda s: s["swarm"]["dht_peers"] >= 1, "both in the DHT")
         terms = {"kind": "push", "licence": "Apache-2.0", "consent": True}
-        source = tiny.save_base(folder / "base", tiny.llama())
-        base = self.a.job(kind="import", source=str(source), name="tiny", lang="en")
         self.a.job(**terms, ref=base["ref"])
         adapter = tiny.save_adapter(folder / "notes")
         pushed = self.a.job(**terms, path=str(adapter), place=PLACE, name="notes")
@@ -102,6 +103,14 @@ def test_the_tree_shows_the_place_its_models_and_its_head(pair: Pair) -> None:
     assert [one["manifest"] for one in a[PLACE]["head"]] == [pair.update]
     assert a[PLACE]["head"] == b[PLACE]["head"]
     assert a[PLACE]["params"] == b[PLACE]["params"] > 0
+
+
+def test_a_node_that_is_alone_shows_what_it_has_and_says_so(pair: Pair) -> None:
+    assert "no seed" in pair.alone["isolated"]
+    assert not pair.alone["complete"]
+    spots = {one["place"]: one for one in pair.alone["places"]}
+    assert [one["name"] for one in spots["en"]["models"]] == ["tiny"]
+    assert pair.a.client.get("tree")["isolated"] is None
 
 
 def test_what_is_rolled_back_stays_out(pair: Pair) -> None:
