@@ -37,7 +37,9 @@ class Job:
     events: list[Event] = field(default_factory=list)
     more: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    last_progress: tuple[str, float] = ("", -1.0)
+    stage: str = ""
+    began: tuple[float, float] = (0.0, 0.0)  # when its stage did, and how much was done then
+    told_at: float = 0.0  # of progress
 
     def card(self) -> dict[str, Any]:
         """What the control API shows of it."""
@@ -119,14 +121,16 @@ class Jobs:
         self._end(job, state, {"error": error_card(error)})
 
     def _progress(self, job: Job, stage: str, fields: dict[str, object]) -> None:
-        last_stage, last_at = job.last_progress
-        now = self._clock()
-        if stage == last_stage and now - last_at < PROGRESS_EVERY_S:
+        now, done = self._clock(), fields.get("done")
+        if stage != job.stage:
+            job.stage, job.began = stage, (now, done if isinstance(done, int) else 0)
+        elif now - job.told_at < PROGRESS_EVERY_S:
             return
-        job.last_progress = (stage, now)
+        job.told_at = now
         if len(job.events) >= KEPT_EVENTS:
             job.events.pop(1)
-        self._append(job, {"event": "progress", "job": job.job, "stage": stage, **fields})
+        left = _time_left(fields, job.began, now)
+        self._append(job, {"event": "progress", "job": job.job, "stage": stage, **left, **fields})
 
     def _append(self, job: Job, entry: Event) -> None:
         entry["seq"] = job.events[-1]["seq"] + 1 if job.events else 1
@@ -190,6 +194,19 @@ class Jobs:
         if name not in self._jobs:
             raise _no_job(name)
         return self._jobs[name]
+
+
+def _time_left(
+    fields: dict[str, object], began: tuple[float, float], now: float
+) -> dict[str, object]:
+    """How long a stage that does not say so will still take, if it goes on as it did."""
+    done, total = fields.get("done"), fields.get("total")
+    if not isinstance(done, int) or not isinstance(total, int):
+        return {}
+    at, first = began
+    if not first < done < total or now <= at:
+        return {}
+    return {"eta_s": (now - at) / (done - first) * (total - done)}
 
 
 def _no_job(name: str) -> LocalError:

@@ -69,6 +69,8 @@ class Learner:
     async def _outcome(self, job: Job, report: Report) -> Result | Failed:
         line = encode_job(job)
         waited, self._kept = self._kept, None
+        if waited is None:
+            report("start", message="loading the learning libraries")
         while True:
             child = waited or await _start()
             try:

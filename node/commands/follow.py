@@ -15,7 +15,7 @@ from node.commands.session import Session, Terminated
 from node.progress import View, open_view
 from p2pllm.errors import LocalError, P2pllmError, Unavailable
 
-CANCEL_S = 2.0  # how long we wait for a cancelled job to end
+CANCEL_S = 1.5  # how long we wait for a cancelled job to end: Ctrl-C is obeyed in 2 s
 QUIET_S = 15.0  # without an event for so long, we ask whether the job has ended unheard
 RETRY_S = 0.5
 RETRIES = 10  # of a broken event stream; 5 s cover a restart of the daemon
@@ -31,7 +31,7 @@ class StoppedError(LocalError):
 
     def __init__(self, job: str, signal: BaseException) -> None:
         word = "interrupted" if isinstance(signal, KeyboardInterrupt) else "terminated"
-        fix = ["give the command again: what was done is kept"]
+        fix = ["give the command again: it goes on where it can, or begins anew"]
         super().__init__("E1001", f"{word}; job {job} cancelled", fix=fix, details={"job": job})
         self.exit = 130 if isinstance(signal, KeyboardInterrupt) else 143
 
@@ -97,7 +97,7 @@ def _follow(session: Session, job: str) -> Document:
         raise Unavailable(
             "E0501",
             f"job {job} moved nothing for {session.flags.timeout_s:g} s and was cancelled",
-            fix=["give the command again: what was done is kept", "p2pllm doctor"],
+            fix=["give the command again: it goes on where it can", "p2pllm doctor"],
             details={"job": job},
         ) from None
     except (KeyboardInterrupt, Terminated) as signal:

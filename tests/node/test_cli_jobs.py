@@ -174,7 +174,7 @@ def test_a_signal_cancels_the_job_waits_for_its_end_and_has_its_status(
     assert rest[0]["job"] == "j1"
 
 
-def test_a_job_that_will_not_end_is_waited_for_two_seconds(home: Path, daemon: Double) -> None:
+def test_a_job_that_will_not_end_is_not_waited_for(home: Path, daemon: Double) -> None:
     daemon.events, daemon.stall = [progress(1)], True  # cancelled, the stream ends without a word
     daemon.answers["GET", "jobs/j1"] = (200, {**sample("job"), "state": "running"})
     with subprocess.Popen(
