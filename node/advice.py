@@ -79,7 +79,10 @@ async def profile_card(services: Services) -> dict[str, Any]:
 
 async def calibrate(services: Services, report: Report) -> dict[str, Any]:
     """Measure this device for some ten seconds, and keep what came of it."""
-    done = await services.learner.run(CalibrateJob(threads=services.config.learn.threads), report)
+    job = CalibrateJob(
+        threads=services.config.learn.threads, max_memory_bytes=services.memory_bytes
+    )
+    done = await services.learner.run(job, report)
     assert isinstance(done, CalibrateReport)
     found = msgspec.structs.replace(device.look(time.time()), calibration=done.calibration)
     await trio.to_thread.run_sync(device.save, found, services.config.home)

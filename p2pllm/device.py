@@ -33,20 +33,24 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 def look(now: float, root: Path = Path("/")) -> Device:
     """This device now, without a calibration; `root` is where /proc and /sys are."""
-    machine = psutil.virtual_memory()
-    limits = _memory_limits(root)
-    limit = min((limit for limit, _ in limits), default=0)
-    free = min([int(machine.available), *(max(0, most - used) for most, used in limits)])
+    total = int(psutil.virtual_memory().total)
+    limit = min((limit for limit, _ in _memory_limits(root)), default=0)
     return Device(
         measured_at=now,
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(root),
         cores=_cores(root),
-        memory_bytes=min(int(machine.total), limit or int(machine.total)),
-        free_bytes=free,
+        memory_bytes=min(total, limit or total),
+        free_bytes=free_bytes(root),
         cgroup_bytes=limit,
         accelerators=_accelerators(root),
     )
+
+
+def free_bytes(root: Path = Path("/")) -> int:
+    """Memory that can still be taken: the machine's, or less where this process is confined."""
+    free = int(psutil.virtual_memory().available)
+    return min([free, *(max(0, most - used) for most, used in _memory_limits(root))])
 
 
 def save(device: Device, home: Path) -> None:
@@ -78,15 +82,22 @@ def _memory_limits(root: Path) -> list[tuple[int, int]]:
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
             names, top = ("memory.max", "memory.current"), root / "sys/fs/cgroup"
+            cached = "inactive_file "
         elif "memory" in controllers.split(","):
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            top = root / "sys/fs/cgroup/memory"
+            top, cached = root / "sys/fs/cgroup/memory", "total_inactive_file "
         else:
             continue
         for folder in _upwards(top, path):
             limit, used = (_number(folder / name) for name in names)
             if limit is not None and limit < _UNLIMITED:
-                found.append((limit, used or 0))
+                # Files that were read and could be read again are given up for the asking.
+                spare = [
+                    int(at[len(cached) :])
+                    for at in _lines(folder / "memory.stat")
+                    if at.startswith(cached)
+                ]
+                found.append((limit, max(0, (used or 0) - sum(spare))))
     return found
 
 

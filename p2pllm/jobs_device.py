@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from p2pllm.fit import Calibration
-from p2pllm.job_fields import Threads
+from p2pllm.job_fields import Bytes, Threads
 
 
 class CalibrateJob(msgspec.Struct, frozen=True, kw_only=True, tag="calibrate", tag_field="job"):
@@ -13,6 +13,7 @@ class CalibrateJob(msgspec.Struct, frozen=True, kw_only=True, tag="calibrate", t
 
     seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0  # about, libraries loaded
     threads: Threads = 1
+    max_memory_bytes: Bytes = 0
 
 
 class CalibrateReport(msgspec.Struct, frozen=True, kw_only=True, tag="calibrate", tag_field="job"):

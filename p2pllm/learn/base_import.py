@@ -59,7 +59,7 @@ def import_base(job: ImportJob, say: Say) -> ImportReport:
         files = _weights_of(source) if source.is_dir() else [source]
         _from_directory(files, making, job.max_memory_bytes, say)
     say(Progress(stage="prove", message="loading what was written"))
-    architecture = _prove(making, job.max_memory_bytes)
+    architecture = _prove(making)
     for path in making.iterdir():
         path.chmod(0o644)
     making.replace(out_dir)
@@ -156,9 +156,13 @@ def _from_directory(files: Sequence[Path], out_dir: Path, allowed: int, say: Say
     if not dtypes <= weights.FLOATS:
         odd = min(dtypes - weights.FLOATS)
         raise base_files.refused(f"its weights hold {odd}, and only plain floats are taken")
-    if not dtypes <= _KEPT:
-        params = sum(weights.parameters(header.values()) for header in headers.values())
-        memory.require(memory.import_bytes(params), allowed, "rounding the base")
+    shape = model.shape_from(
+        {name: tensor for header in headers.values() for name, tensor in header.items()},
+        model.load_config(directory),
+    )
+    rounding = 0 if dtypes <= _KEPT else memory.import_bytes(shape.params)
+    needed = max(memory.evaluation_bytes(shape, 2), rounding)
+    memory.require(needed, allowed, "importing the base")
     for number, path in enumerate(files):
         say(Progress(stage="weights", message=path.name, done=number, total=len(files)))
         name = path.name if len(files) > 1 else _WEIGHTS
@@ -198,10 +202,9 @@ def _index(headers: Mapping[str, Mapping[str, Tensor]]) -> bytes:
     return model_json.write_object({"metadata": {}, "weight_map": places})
 
 
-def _prove(out_dir: Path, allowed: int) -> str:
+def _prove(out_dir: Path) -> str:
     config = model.load_config(out_dir)
     shape = model.shape_of(out_dir, config)
-    memory.require(memory.evaluation_bytes(shape, 2), allowed, "loading the base")
     tokens = model.load_tokenizer(out_dir).get_vocab()
     if max(tokens.values(), default=0) >= shape.vocabulary:
         raise base_files.refused("its tokenizer has more tokens than the model")

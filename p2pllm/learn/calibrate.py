@@ -12,6 +12,7 @@ from p2pllm.fit import Calibration, Dimensions, Use
 from p2pllm.jobs import Progress
 from p2pllm.jobs_device import CalibrateJob, CalibrateReport
 from p2pllm.learn import gauge, memory, model
+from p2pllm.learn.steps import stepping
 
 # layers, hidden, intermediate, vocabulary, heads, kv heads, head size, context
 _PROBES = (
@@ -50,10 +51,13 @@ def calibrate(job: CalibrateJob, say: Callable[[Progress], None]) -> CalibrateRe
     began = time.monotonic()
     dtype = model.compute_dtype()
     runtime = memory.runtime_bytes()
-    say(Progress(stage="build", message="making the probes"))
+    probes = [probe(at) for at in range(len(_PROBES))]
+    weights = sum(sizes.params for sizes, _context in probes) * dtype.itemsize
+    memory.require(runtime + 5 * weights // 4, job.max_memory_bytes, "measuring this device")
+    step = stepping("build", "probes", say)
     runs, flops = [], 0.0
-    for at in range(len(_PROBES)):
-        sizes, context = probe(at)
+    for at, (sizes, context) in enumerate(probes):
+        step("making the probes", at, len(probes))
         network = gauge.build(sizes, dtype)
         read = time.thread_time()
         runs.append(gauge.fill(network, context, sizes.vocabulary))
@@ -63,7 +67,8 @@ def calibrate(job: CalibrateJob, say: Callable[[Progress], None]) -> CalibrateRe
     while rounds < _LEAST_ROUNDS or time.monotonic() - began < job.seconds:
         best = [min(old, *gauge.turn(run)) for old, run in zip(best, runs, strict=True)]
         rounds += 1
-        say(Progress(stage="time", done=rounds, message="timing the probes in turns"))
+        left = max(0.0, job.seconds - (time.monotonic() - began))
+        say(Progress(stage="time", done=rounds, message="timing the probes in turns", eta_s=left))
     return CalibrateReport(
         calibration=_fitted(best, dtype.itemsize, runtime, flops, job.threads),
         reference_s=best[REFERENCE],

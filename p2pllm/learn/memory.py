@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from p2pllm import device
 from p2pllm.errors import LocalError
 
 MICRO_TOKENS = 512  # what goes through the model at once in training; a batch is cut into these
@@ -57,13 +58,17 @@ def training_bytes(shape: Shape, item: int, training: Training) -> int:
     return max(train, evaluation_bytes(shape, item) + adapter)
 
 
+def reading_bytes(shape: Shape, item: int) -> int:
+    """The peak of probing without gradients: measuring, and whole answers held side by side."""
+    return evaluation_bytes(shape, item) + PROBE_ROWS * shape.vocabulary * (item + 12)
+
+
 def probing_bytes(shape: Shape, item: int, weights: int) -> int:
     """The peak of probing: a gradient of so many weights, and the way back that makes it."""
     layer = MICRO_TOKENS * (12 * shape.hidden + 4 * shape.intermediate) * (item + 2)
     back = shape.layers * layer + MICRO_TOKENS * shape.vocabulary * (2 * item + 12)
     probe = runtime_bytes() + _LOADED + shape.params * item + weights * (item + 4) + back
-    chains = PROBE_ROWS * shape.vocabulary * (item + 12)
-    return max(probe, evaluation_bytes(shape, item) + chains)
+    return max(probe, reading_bytes(shape, item))
 
 
 def require(needed: int, allowed: int, what: str) -> None:
@@ -84,14 +89,8 @@ def require(needed: int, allowed: int, what: str) -> None:
 
 def bound(allowed: int) -> int:
     """How many bytes this process may hold in all."""
-    free = available_bytes() + runtime_bytes()
+    free = device.free_bytes() + runtime_bytes()
     return min(allowed, free) if allowed else free
-
-
-def available_bytes() -> int:
-    """Memory that can still be taken: the machine's, or less if this process is confined."""
-    free = int(psutil.virtual_memory().available)
-    return min(free, *_cgroup_bytes(Path("/sys/fs/cgroup")), free)
 
 
 def runtime_bytes() -> int:
@@ -102,21 +101,8 @@ def runtime_bytes() -> int:
 def peak_bytes() -> int:
     """The most this process ever held."""
     # Not getrusage: its figure survives exec, so it may be the parent's.
-    for line in _lines(Path("/proc/self/status")):
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return runtime_bytes()
-
-
-def _cgroup_bytes(root: Path) -> list[int]:
-    limit, used = (_lines(root / name) for name in ("memory.max", "memory.current"))
-    if not limit or not used or limit[0] == "max":
-        return []
-    return [max(0, int(limit[0]) - int(used[0]))]
-
-
-def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []  # another system, or not confined
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # another system
+        return runtime_bytes()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024

@@ -44,17 +44,20 @@ def load_config(base_dir: Path) -> Any:
 
 
 def shape_of(base_dir: Path, config: Any) -> Shape:
-    """What of a base decides its memory, from its headers and its settings.
+    """What of a base decides its memory; raises as `shape_from` does."""
+    if base_files.is_variant(base_dir):
+        return shape_from(gguf_header.read_header(base_dir / base_files.VARIANT_FILE), config)
+    return shape_from(weights.read_directory(base_dir), config)
+
+
+def shape_from(
+    tensors: Mapping[str, weights.Tensor] | Mapping[str, gguf_header.Tensor], config: Any
+) -> Shape:
+    """What decides a model's memory, from the headers of its files and its settings.
 
     Raises PeerError E0711 if the settings ask for more than the files hold: a model is built from
     them before its tensors are compared.
     """
-    variant = base_files.is_variant(base_dir)
-    tensors: Mapping[str, weights.Tensor | gguf_header.Tensor] = (
-        gguf_header.read_header(base_dir / base_files.VARIANT_FILE)
-        if variant
-        else weights.read_directory(base_dir)
-    )
     try:
         shape = Shape(
             params=sum(tensor.count for tensor in tensors.values()),

@@ -27,6 +27,9 @@ def test_the_tightest_cgroup_above_counts_in_version_2(tmp_path: Path) -> None:
     assert (found.cgroup_bytes, found.memory_bytes) == (300 * MIB, 300 * MIB)
     assert found.free_bytes <= 200 * MIB
     assert found.cores == 0.5
+    # Of what is used, files that were read can be read again.
+    put(tmp_path / "sys/fs/cgroup/user/memory.stat", f"anon 5\ninactive_file {90 * MIB}\n")
+    assert 200 * MIB < device.free_bytes(tmp_path) <= 290 * MIB
 
 
 def test_version_1_is_read_and_its_number_for_no_limit_is_none(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Memory: the estimate stands near the real peak, and bounds are read where they are set."""
 
-from pathlib import Path
-
 import pytest
 
 from p2pllm.errors import LocalError
@@ -74,12 +72,3 @@ def test_too_much_is_refused_with_both_figures() -> None:
 
 def test_the_peak_is_at_least_what_is_held_now() -> None:
     assert memory.peak_bytes() >= memory.runtime_bytes() > 2**20
-
-
-def test_the_bound_of_a_container_is_read(tmp_path: Path) -> None:
-    assert memory._cgroup_bytes(tmp_path) == []
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("400\n")
-    assert memory._cgroup_bytes(tmp_path) == [600]
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory._cgroup_bytes(tmp_path) == []

@@ -9,10 +9,10 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from p2pllm import corpus
+from p2pllm import corpus, device
 from p2pllm.errors import LocalError, P2pllmError
 from p2pllm.jobs import EvalJob, Progress, TuneJob, TuneReport
-from p2pllm.learn import checkpoint, memory, tune
+from p2pllm.learn import checkpoint, tune
 from p2pllm.learn.evaluate import evaluate
 from tests.p2pllm.learn import tiny
 
@@ -227,7 +227,7 @@ def test_a_bound_on_memory_is_kept_before_anything_is_loaded(make: Make) -> None
 def test_the_machines_own_memory_is_a_bound_too(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: 0)
+    monkeypatch.setattr(device, "free_bytes", lambda: 0)
     assert refusal(make()) == "E0708"
 
 
