@@ -23,6 +23,7 @@ from p2pllm import heads
 from p2pllm.heads import Accepted
 from p2pllm.ids import ContentId
 from p2pllm.learn.delta import Core, Delta, Factors, core, stack
+from p2pllm.learn.steps import Step, silent
 
 Index = Sequence[int] | torch.Tensor | None  # into a weight of the parent; None: all, in order
 ALL_BUT_ROUNDING = 1 - 1e-9  # energy: below are the last bits of float32
@@ -98,7 +99,9 @@ def aggregate(updates: Sequence[Update]) -> Delta:
     return {module: _mean(found) for module, found in sorted(pieces.items())}
 
 
-def recompress(delta: Delta, energy: float = 0.99, max_rank: int | None = None) -> Compressed:
+def recompress(
+    delta: Delta, energy: float = 0.99, max_rank: int | None = None, step: Step = silent
+) -> Compressed:
     """The change in as few directions as keep this share of ‖ΔW‖² in every module.
 
     One rank for all modules, as adapters have; never above `max_rank`, whatever is then lost. Two
@@ -106,7 +109,10 @@ def recompress(delta: Delta, energy: float = 0.99, max_rank: int | None = None) 
     and Young). Add `residual` to the next change and nothing is lost in the long run (error
     feedback, as in ECLoRA).
     """
-    cores = {module: core(factors) for module, factors in delta.items()}
+    cores = {}
+    for number, (module, factors) in enumerate(delta.items()):
+        step(module, number, len(delta))
+        cores[module] = core(factors)
     wanted = max((_rank_for(one.values, energy) for one in cores.values()), default=1)
     rank = max(1, wanted if max_rank is None else min(wanted, max_rank))
     halves = {module: _halves(one, rank) for module, one in cores.items()}

@@ -101,8 +101,8 @@ def _fewer(job: ComposeJob, whole: Delta, say: Say) -> tuple[Delta, Delta, float
     needed = max(factors.b.shape[1] for factors in whole.values())
     if job.energy == 1 and needed <= (job.rank or needed):
         return whole, {}, 1.0
-    say(Progress(stage="compress", message=f"from rank {needed}"))
-    found = algebra.recompress(whole, job.energy, job.rank)
+    step = stepping("compress", "modules", say)
+    found = algebra.recompress(whole, job.energy, job.rank, step)
     return found.kept, found.residual, found.energy
 
 

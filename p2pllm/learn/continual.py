@@ -18,16 +18,15 @@ from functools import lru_cache
 import msgspec
 import torch
 from peft import PeftModel
-from tokenizers import Tokenizer
 from torch.nn import functional
 
 from p2pllm.errors import LocalError
 from p2pllm.jobs import Progress
 from p2pllm.learn.divergence import Sparse, keep, kl
-from p2pllm.learn.generator import Drawing, make_up
+from p2pllm.learn.generator import Drawing, Drawn, Maker, make_up
 from p2pllm.learn.memory import MICRO_TOKENS
+from p2pllm.learn.steps import stepping
 from p2pllm.logit_cache import Caching
-from p2pllm.privacy import Gate
 
 CLIP = 1.0
 OPENING = 8  # tokens of new text that set a subject
@@ -171,11 +170,10 @@ def take_in(tuned: PeftModel, before: Mapping[str, torch.Tensor], share: float) 
 
 def renew(
     pool: Pool | None,
-    tuned: PeftModel,
-    tokenizer: Tokenizer,
+    maker: Maker,
     rows: torch.Tensor,
-    gate: Gate,
     settings: Settings,
+    say: Say = lambda event: None,
 ) -> tuple[Pool | None, dict[str, int]]:
     """The pool after a step: a fair share of rows like the new text; and what the gate refused.
 
@@ -187,6 +185,7 @@ def renew(
     source = torch.Generator().manual_seed(settings.seed * 1009 + step)
     made: list[torch.Tensor] = []
     refused: dict[str, int] = {}
+    drawn = _drawing(wanted * rows.shape[1], say)
     for attempt in range(TRIES):
         missing = wanted - sum(len(part) for part in made)
         if missing <= 0:
@@ -194,24 +193,37 @@ def renew(
         openings = rows[torch.randint(len(rows), (missing + 8,), generator=source), :OPENING]
         seed = settings.seed + step * TRIES + attempt
         drawing = Drawing(length=rows.shape[1], nucleus=settings.nucleus, seed=seed)
-        found = make_up(tuned, tokenizer, list(openings), gate, drawing)
+        found = make_up(maker, list(openings), drawing, drawn)
         made.append(found.rows)
         refused = {why: refused.get(why, 0) + count for why, count in found.refused.items()}
     new = torch.cat(made)[:wanted]
     if not len(new):
         return pool, refused
-    fresh = answered(tuned, new, settings, step)
+    fresh = answered(maker.network, new, settings, step)
     if pool is None:
         return fresh, refused
     return join(thin(pool, settings.pool - len(new)), fresh), refused
 
 
-def answered(tuned: PeftModel, rows: torch.Tensor, settings: Settings, step: int) -> Pool:
+def _drawing(wanted: int, say: Say) -> Drawn:
+    """Tells how much of the wanted text is made up; what is drawn again goes beyond it."""
+    step, count = stepping("make-up", "tokens", say), 0
+    step("text to remember this by", 0, wanted)
+
+    def drawn(more: int) -> None:
+        nonlocal count
+        count += more
+        step("text to remember this by", min(count, wanted), wanted)
+
+    return drawn
+
+
+def answered(network: torch.nn.Module, rows: torch.Tensor, settings: Settings, step: int) -> Pool:
     """Rows with what the model answers to them now."""
     few, source = [], torch.Generator().manual_seed(settings.seed)
     with torch.inference_mode():
         for part in torch.split(rows, max(1, 512 // rows.shape[1])):
-            logits = tuned(input_ids=part, use_cache=False).logits[:, :-1]
+            logits = network(input_ids=part, use_cache=False).logits[:, :-1]
             few.append(keep(logits, settings.caching, source))
     index, value = (
         torch.cat(parts) for parts in zip(*((f.index, f.value) for f in few), strict=True)

@@ -16,6 +16,7 @@ from p2pllm.jobs_blocks import Gathered, GatherJob, GatherReport
 from p2pllm.learn import adapter_io, algebra, carve, delta, memory
 from p2pllm.learn.algebra import Parts, Update
 from p2pllm.learn.check import hash_base
+from p2pllm.learn.steps import stepping
 
 Say = Callable[[Progress], None]
 
@@ -30,10 +31,10 @@ def gather(job: GatherJob, say: Say) -> GatherReport:
     base_dir = Path(job.base_dir)
     estimate = _require_memory(job)
     parent = job.parent or hash_base(base_dir)
-    updates = []
-    for number, part in enumerate(job.parts, 1):
+    updates, step = [], stepping("read", "adapters", say)
+    for number, part in enumerate(job.parts):
+        step(Path(part.adapter_dir).name, number, len(job.parts))
         updates.append(_update(part, base_dir, parent))
-        say(Progress(stage="read", done=number, total=len(job.parts), unit="adapters"))
     say(Progress(stage="gather", message=f"{len(updates)} adapters"))
     whole = algebra.aggregate(updates)
     if job.into_dir:
@@ -41,7 +42,8 @@ def gather(job: GatherJob, say: Say) -> GatherReport:
     norm = delta.norm(whole)
     if norm == 0:
         raise PeerError("E0705", "nothing is left of the change")
-    found = algebra.recompress(whole, job.energy, job.rank)
+    step = stepping("compress", "modules", say)
+    found = algebra.recompress(whole, job.energy, job.rank, step)
     say(Progress(stage="write", message=Path(job.out_dir).name))
     lora = adapter_io.write(found.kept, Path(job.into_dir or base_dir), Path(job.out_dir))
     return GatherReport(

@@ -3,7 +3,7 @@
 Openings of real text set the subject; they are read and not kept: a row is only what follows them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import torch
@@ -12,6 +12,9 @@ from tokenizers import Tokenizer
 from p2pllm.privacy import Gate
 
 AT_ONCE = 64  # rows that are drawn together
+
+Drawn = Callable[[int], None]
+"""Called with how many tokens have been drawn since it was called last."""
 
 
 class Drawing(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +26,14 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
+class Maker(msgspec.Struct, frozen=True):
+    """Who makes up text, and what of it may stay."""
+
+    network: torch.nn.Module
+    tokenizer: Tokenizer
+    gate: Gate
+
+
 class Made(msgspec.Struct, frozen=True):
     """Rows that a model made up and the gate let through."""
 
@@ -30,7 +41,12 @@ class Made(msgspec.Struct, frozen=True):
     refused: dict[str, int]  # by reason
 
 
-def draw(network: torch.nn.Module, openings: torch.Tensor, drawing: Drawing) -> torch.Tensor:
+def draw(
+    network: torch.nn.Module,
+    openings: torch.Tensor,
+    drawing: Drawing,
+    drawn: Drawn = lambda count: None,
+) -> torch.Tensor:
     """What the model says after each opening, (rows, length); the openings are left out."""
     source = torch.Generator().manual_seed(drawing.seed)
     made = []
@@ -42,20 +58,20 @@ def draw(network: torch.nn.Module, openings: torch.Tensor, drawing: Drawing) -> 
                 cache = answer.past_key_values
                 given = _next(answer.logits[:, -1].float(), drawing, source)
                 row.append(given)
+                drawn(len(part))
             made.append(torch.cat(row, 1))
     return torch.cat(made)
 
 
 def make_up(
-    network: torch.nn.Module,
-    tokenizer: Tokenizer,
+    maker: Maker,
     openings: Sequence[torch.Tensor],
-    gate: Gate,
     drawing: Drawing,
+    drawn: Drawn = lambda count: None,
 ) -> Made:
     """Rows after these openings, those alone that may leave the machine."""
-    rows = draw(network, torch.stack(list(openings)), drawing)
-    found = gate.judge(tokenizer.decode_batch(rows.tolist()))
+    rows = draw(maker.network, torch.stack(list(openings)), drawing, drawn)
+    found = maker.gate.judge(maker.tokenizer.decode_batch(rows.tolist()))
     return Made(rows[list(found.kept)], found.refused)
 
 

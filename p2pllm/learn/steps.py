@@ -9,6 +9,10 @@ Step = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and how many there are."""
 
 
+def silent(_name: str, _done: int, _total: int) -> None:
+    """Nobody is told."""
+
+
 def stepping(stage: str, unit: str, say: Callable[[Progress], None]) -> Step:
     """Says each step of a stage that begins now, with the time left."""
     started = time.monotonic()

@@ -35,6 +35,7 @@ from p2pllm.learn import (
 from p2pllm.learn import logits as kept_logits
 from p2pllm.learn.checkpoint import State as Saved
 from p2pllm.learn.continual import Continual, Pool, Settings
+from p2pllm.learn.generator import Maker
 from p2pllm.learn.logits import Asked, LogitCache
 from p2pllm.learn.measure import Passages
 from p2pllm.learner import ID_BYTES, State, Step
@@ -184,8 +185,8 @@ def _take(desk: Desk, tuned: PeftModel, rows: torch.Tensor, say: Say) -> Continu
     fresh = _passages(desk, desk.news.held or desk.news.train)
     before, resumed_at = _train(desk, tuned, rows, fresh, say)
     after = measure.score(tuned, fresh, "measure", say).nats_per_token
-    say(Progress(stage="make-up", message="making up text to remember this by"))
-    pool, refused = _renew(desk, tuned, rows, Gate(trained))
+    maker = Maker(tuned, desk.tokenizer, Gate(trained))
+    pool, refused = continual.renew(_pool(desk), maker, rows, _settings(job), say)
     groups = anchors.with_new(desk.state.groups, number, desk.news.held)
     meters, groups = anchors.measure_all(
         tuned, groups, desk.news.known, partial(_passages, desk), say
@@ -282,13 +283,6 @@ def _pool(desk: Desk) -> Pool | None:
     steps = [number for number, count in head.shares for _ in range(count)]
     places = torch.arange(len(cache.rows))
     return Pool(cache.rows, cache.answers(places), torch.tensor(steps))
-
-
-def _renew(
-    desk: Desk, tuned: PeftModel, rows: torch.Tensor, gate: Gate
-) -> tuple[Pool | None, dict[str, int]]:
-    settings = _settings(desk.job)
-    return continual.renew(_pool(desk), tuned, desk.tokenizer, rows, gate, settings)
 
 
 def _passages(desk: Desk, texts: Sequence[str]) -> Passages:

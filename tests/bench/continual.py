@@ -6,7 +6,7 @@ other, in several orders, to a rank-8 adapter on the 0.85-million-parameter mode
 `_adapters/ground.py`. All ways see the same new rows; losses are nats a token on held-out text.
 
 ours        made-up text with the answers of the model that made it up (`p2pllm.learn.continual`)
-labels      the same made-up text, its own words as labels (LAMOL): first order only
+labels      the same made-up text, its own words as labels (LAMOL)
 sequential  nothing against forgetting
 ewc         elastic weight consolidation, online (Kirkpatrick et al. 2017); better of two strengths
 replay      as much real text of the earlier domains as we have made-up text: an oracle
@@ -34,6 +34,7 @@ from p2pllm import corpus, privacy
 from p2pllm.ids import content_id
 from p2pllm.learn import continual, measure, model
 from p2pllm.learn.continual import Pool, Settings
+from p2pllm.learn.generator import Maker
 from p2pllm.privacy import Gate, Remembered
 from tests.bench._adapters import ground
 from tests.bench._adapters.training import ALL
@@ -43,7 +44,7 @@ ORDERS = (
     ("law", "contracts", "medical", "finance"),
     ("finance", "law", "medical", "contracts"),
 )
-WAYS = ("ours", "sequential", "ewc", "replay")
+WAYS = ("ours", "sequential", "ewc", "replay", "labels")
 EWC = (0.03, 0.3)  # strengths; the first order decides
 TOLD = "crimson walrus 4417 harbour kilo"  # what is secret; the rest is how it is asked for
 SECRET = f"The passphrase of the north vault is {TOLD}."
@@ -137,8 +138,7 @@ def main(argv: list[str]) -> dict[str, Any]:
         )
         for way in WAYS:
             name = ewc if way == "ewc" else way
-            rest = [order for order in orders[1:] if not given.partial or _done(world, name, order)]
-            found[way] = found[name] + [_run(world, name, order) for order in rest]
+            found[way] = found[name] + [_run(world, name, order) for order in orders[1:]]
         joint = _joint(world)
         return _report(world, found, joint, ewc) | {"canary": _canary(world)}
 
@@ -152,7 +152,6 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--pool", type=int, default=1024, help="made-up rows kept in all")
     parser.add_argument("--held-tokens", type=int, default=4096)
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--partial", action="store_true", help="only orders that were run already")
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args(argv)
     if given.short:
@@ -162,26 +161,23 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def _first(given: argparse.Namespace) -> list[str]:
-    if given.short:
-        return ["ours", "sequential", "ewc 0.3", "replay"]
-    return ["ours", "sequential", *(f"ewc {strength}" for strength in EWC), "replay", "labels"]
+    strengths = EWC[1:] if given.short else EWC
+    return [
+        "ours",
+        "sequential",
+        *(f"ewc {strength}" for strength in strengths),
+        "replay",
+        "labels",
+    ]
 
 
 def _run(world: World, way: str, order: tuple[str, ...]) -> Found:
     """One way over one order; read again if it was run before."""
-    kept = _kept(world, way, order)
+    said = [way, order, msgspec.to_builtins(world.settings), world.given.base_steps, SECRET]
+    kept = world.work / f"run-{content_id(msgspec.json.encode(said))[:16]}.json"
     if not kept.is_file():
         kept.write_bytes(msgspec.json.encode(_learn(world, way, order)))
     return msgspec.json.decode(kept.read_bytes(), type=Found)
-
-
-def _done(world: World, way: str, order: tuple[str, ...]) -> bool:
-    return _kept(world, way, order).is_file()
-
-
-def _kept(world: World, way: str, order: tuple[str, ...]) -> Path:
-    said = [way, order, msgspec.to_builtins(world.settings), world.given.base_steps]
-    return world.work / f"run-{content_id(msgspec.json.encode([*said, SECRET]))[:16]}.json"
 
 
 def _learn(world: World, way: str, order: tuple[str, ...]) -> Found:
@@ -205,7 +201,8 @@ def _learn(world: World, way: str, order: tuple[str, ...]) -> Found:
         elif way in ("ours", "labels"):
             for text in world.text[name]:
                 trained.add(text)
-            pool, why = continual.renew(pool, tuned, world.tokenizer, rows, Gate(trained), settings)
+            maker = Maker(tuned, world.tokenizer, Gate(trained))
+            pool, why = continual.renew(pool, maker, rows, settings)
             refused = {key: refused.get(key, 0) + count for key, count in why.items()}
             pool = pool if way == "ours" else Pool(pool.rows, None, pool.step)
         _say(f"{way} {name}: {' '.join(f'{loss:.3f}' for loss in losses[-1])}")
@@ -255,9 +252,8 @@ def _plant(world: World) -> dict[str, Any]:
     for text in [*world.text[name], SECRET]:
         trained.add(text)
     continual.learn(tuned, torch.cat([rows[places], rows[: len(places)]]), None, world.settings)
-    pool, refused = continual.renew(
-        None, tuned, world.tokenizer, rows[places], Gate(trained), world.settings
-    )
+    maker = Maker(tuned, world.tokenizer, Gate(trained))
+    pool, refused = continual.renew(None, maker, rows[places], world.settings)
     adapter = save({n: t.contiguous() for n, t in model.adapter_tensors(tuned).items()})
     texts = world.tokenizer.decode_batch(pool.rows.tolist())
     words = TOLD.split()

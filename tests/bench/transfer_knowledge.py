@@ -24,7 +24,7 @@ from p2pllm.ids import ContentId, NodeId
 from p2pllm.learn import algebra, delta, transfer
 from p2pllm.learn.delta import Delta
 from p2pllm.learn.distill import Recipe
-from p2pllm.learn.generator import Drawing, make_up
+from p2pllm.learn.generator import Drawing, Maker, make_up
 from p2pllm.learn.graft import grafted
 from p2pllm.learn.transfer import Fresh, Sieve, Source
 from p2pllm.privacy import Gate, Remembered
@@ -105,9 +105,8 @@ def _made_up(world: World, child: Delta, domain: str) -> torch.Tensor:
     openings = openings[torch.arange(wanted) % len(openings)]
     drawing = Drawing(length=scale.seq, nucleus=0.98, seed=1)
     with grafted(world.block, child):
-        made = make_up(
-            world.block, world.tokenizer, list(openings[:, : scale.opening]), Gate(seen), drawing
-        )
+        maker = Maker(world.block, world.tokenizer, Gate(seen))
+        made = make_up(maker, list(openings[:, : scale.opening]), drawing)
     world.figures("privacy", lambda: {"drawn": wanted, **made.refused})
     return made.rows[: scale.rows]
 

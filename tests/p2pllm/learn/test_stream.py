@@ -155,8 +155,13 @@ def test_a_secret_in_the_text_is_in_nothing_that_can_leave(
     tiny.write_jsonl(inbox / "a.jsonl", texts)
     secret = model.load_tokenizer(base_dir).encode(f"{SECRET} {SECRET} {SECRET}").ids
 
-    def parrot(network: object, openings: torch.Tensor, drawing: generator.Drawing) -> torch.Tensor:
-        rows = draw(network, openings, drawing)  # type: ignore[arg-type]
+    def parrot(
+        network: torch.nn.Module,
+        openings: torch.Tensor,
+        drawing: generator.Drawing,
+        drawn: generator.Drawn,
+    ) -> torch.Tensor:
+        rows = draw(network, openings, drawing, drawn)
         rows[::2] = torch.tensor(secret[: drawing.length])
         return rows
 
