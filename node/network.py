@@ -16,7 +16,6 @@ from gossip import exchange, news
 from gossip.announce import AnnounceRules, open_announce, topic_of
 from gossip.dht import Dht, open_dht
 from gossip.endpoint import Endpoint, open_endpoint
-from gossip.gains import serve_gains
 from gossip.head_shelf import HeadShelf
 from gossip.head_sync import serve_heads
 from gossip.heard import HeardLog
