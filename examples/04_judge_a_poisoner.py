@@ -1,4 +1,4 @@
-"""Judge the updates of eight honest peers and one that works against them, round after round.
+"""Judge the updates of eight honest peers and one that works against them, and show the evidence.
 
 Run: python examples/04_judge_a_poisoner.py     (no network, no files)
 """
@@ -7,9 +7,11 @@ from random import Random
 
 from p2pllm import keys
 from p2pllm.ids import NodeId, content_id
-from trust import ledger
+from p2pllm.names import parse_place
+from trust import bundle, ledger
 from trust.features import SKETCH, Features, Measured
 from trust.judge import Book, Round, judge
+from trust.verified import verify
 
 
 def update(peer: NodeId, name: str, harm: bool, rng: Random) -> Measured:
@@ -61,6 +63,12 @@ def main() -> None:
 
     assert ledger.replay(entries) == book
     print(f"replayed  {len(entries)} entries, {sum(map(len, entries)):,} bytes: the same book")
+
+    # Anybody can check the signed file: every verdict is computed again from what was measured.
+    about = bundle.Asked(liar, parse_place("en/medical"), made_at=0.0)
+    found = verify(bundle.make(keys.generate(), about, entries, ()))
+    assert (found.state, len(found.verdicts)) == (book.peers[liar].state, 20)
+    print(f"evidence  {len(found.verdicts)} verdicts on the liar, computed again: {found.state}")
 
 
 if __name__ == "__main__":
