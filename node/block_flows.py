@@ -5,11 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 
 from node.job_parts import Variant, claim, keep_variant, limits, passing_name, told
 from node.jobs import Report
-from node.learn_flows import NO_LICENCE, Described, base_for, card_of, find_base, keep_adapter
+from node.learn_flows import (
+    NO_LICENCE,
+    Described,
+    base_for,
+    card_of,
+    find_base,
+    keep_adapter,
+    work_name,
+)
 from node.library import Held
 from node.requests import BlockRequest, GatherRequest
 from node.services import Services
@@ -27,21 +36,25 @@ async def block(services: Services, request: BlockRequest, report: Report) -> di
     base = find_base(services, request.ref)
     name = request.name or f"{base.name}-block"
     parse_ref(f"{base.place}/{name}")
-    with services.work_folder(passing_name("blocks", request)) as work:
-        try:
-            job = _job(services, base, request, work / "made")
-            done = await services.learner.run(job, report)
-            assert isinstance(done, BlockReport)
-            variant = Variant(
-                name=name,
-                report=claim(done, done.parent_loss),
-                description=f"A block of {base.name}: {done.layers} layers of {done.channels} "
-                f"channels and {done.groups} groups of heads.",
-            )
-            held = await keep_variant(services, work / "made", base, variant, done, report)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    folder = work_name("block", msgspec.json.encode(request).decode() + base.model)
+    with services.work_folder(folder) as work:
+        await trio.to_thread.run_sync(_forget, work / "made")
+        job = _job(services, base, request, work / "made")
+        done = await services.learner.run(job, report)
+        assert isinstance(done, BlockReport)
+        variant = Variant(
+            name=name,
+            report=claim(done, done.parent_loss),
+            description=f"A block of {base.name}: {done.layers} layers of {done.channels} "
+            f"channels and {done.groups} groups of heads.",
+        )
+        held = await keep_variant(services, work / "made", base, variant, done, report)
+        await trio.to_thread.run_sync(_forget, work)
     return {"schema": "p2pllm.block/1", "parent": base.ref, **card_of(held), **told(done)}
+
+
+def _forget(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _job(services: Services, base: Held, request: BlockRequest, out_dir: Path) -> BlockJob:

@@ -5,18 +5,18 @@ from pathlib import Path
 
 from node.models import Models
 
-KEEP_CHECKPOINT_S = 7 * 86400.0  # an unfinished tuning can be given again this long
+KEEP_CHECKPOINT_S = 7 * 86400.0  # an unfinished job can be given again this long
 
 
 def tidy(home: Path, models: Models, now: float) -> None:
-    """Remove folders that no model and no unfinished tuning owns; lay missing ones out again."""
+    """Remove folders that no model and no unfinished job owns; lay missing ones out again."""
     owned = {Path(held.folder) for held in models.library.models()}
     for folder in _model_folders(home / "models"):
         if folder not in owned:
             shutil.rmtree(folder, ignore_errors=True)
     for work in _folders(home / "work"):
         age = now - work.stat().st_mtime
-        if not work.name.startswith(("tune-", "distill-")) or age > KEEP_CHECKPOINT_S:
+        if not work.name.startswith(("tune-", "distill-", "block-")) or age > KEEP_CHECKPOINT_S:
             shutil.rmtree(work, ignore_errors=True)
     for held in models.library.models():
         if not Path(held.folder).exists() and models.store.has(held.manifest):

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,10 +16,18 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Put `data` at `path` whole: temporary file, fsync, rename, fsync of the folder."""
+    replace_by_parts(path, [memoryview(data)], mode)
+
+
+def replace_by_parts(path: Path, parts: Iterable[memoryview], mode: int = 0o600) -> None:
+    """The same of bytes that follow each other and are never in memory together."""
     temporary = path.with_name(path.name + TEMPORARY)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
-        write_at(fd, memoryview(data), 0)
+        offset = 0
+        for part in parts:
+            write_at(fd, part, offset)
+            offset += part.nbytes
         os.fsync(fd)
     except OSError:
         temporary.unlink()

@@ -54,6 +54,7 @@ class BlockReport(msgspec.Struct, frozen=True, kw_only=True, tag="block", tag_fi
     steps: int
     train_tokens: int
     seconds: float
+    resumed_at: int  # the step a killed job went on from; 0 for a fresh start
     dtype: str
     memory_estimate: int  # bytes, made before anything was loaded
     peak_rss: int

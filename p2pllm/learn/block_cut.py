@@ -1,7 +1,8 @@
 """The block job: score a base's parts, cut, refit, teach, measure.
 
-Nothing of a block is in `out_dir` until all of it is, so a job that was killed starts again, and
-with the same job, text and machine ends with the same bytes.
+Nothing of a block is in `out_dir` until all of it is. A job that was killed while the block learns
+goes on where its last checkpoint stands, before that it starts again; the same job, text and
+machine end with the same bytes either way.
 """
 
 import math
@@ -17,10 +18,12 @@ import torch
 from p2pllm import blocks, durable, weights
 from p2pllm.blocks import Cut, Frame
 from p2pllm.errors import LocalError
+from p2pllm.ids import content_id
 from p2pllm.jobs import Progress, TuneJob
 from p2pllm.jobs_blocks import BlockJob, BlockReport
 from p2pllm.learn import (
     carve,
+    checkpoint,
     importance,
     measure,
     memory,
@@ -31,10 +34,13 @@ from p2pllm.learn import (
     tune,
 )
 from p2pllm.learn.check import hash_base
+from p2pllm.learn.checkpoint import State
 from p2pllm.learn.distill import Recipe
 from p2pllm.learn.importance import Size
 from p2pllm.learn.measure import Passages, Score
 from p2pllm.learn.memory import Shape, Training
+
+_BEGUN = "begun.json"
 
 Say = Callable[[Progress], None]
 
@@ -48,13 +54,14 @@ class Ground(msgspec.Struct, frozen=True):
     dtype: torch.dtype
 
 
-class Losses(msgspec.Struct, frozen=True):
-    """How well parent and block say the held-out text, stage by stage."""
+class Begun(msgspec.Struct, frozen=True):
+    """A block that has yet to learn: what it keeps, and how well it and its parent do."""
 
+    job: str
+    keeps: bytes  # its `block.cut`
     parent: Score
     cut: Score
     refit: Score
-    after: Score
 
 
 def cut_block(job: BlockJob, say: Say) -> BlockReport:
@@ -70,10 +77,19 @@ def cut_block(job: BlockJob, say: Say) -> BlockReport:
     frame = blocks.frame_in(base_dir)
     estimate = _require_memory(job, frame)
     ground = _ground(job, say)
-    cut = _choose(job, frame, ground, say)
-    making = out_dir.with_name(f"{out_dir.name}.raw{durable.TEMPORARY}")
-    tensors, losses = _mended(job, cut, ground, making, say)
-    carve.write(out_dir, base_dir, cut, tensors)
+    job_id = _job_id(job, ground)
+    begun = _resumed(job, job_id)
+    if begun is None:
+        begun, block = _begin(job, job_id, frame, ground, say)
+    else:
+        block = _load_cut(job, blocks.decode(begun.keeps), ground.dtype)
+    cut = blocks.decode(begun.keeps)
+    after, resumed_at = begun.refit, 0
+    if job.steps:
+        resumed_at = _teach(job, begun, ground, block, say)
+        after = measure.score(block.to(ground.dtype), ground.held, "measure", say)
+    carve.write(out_dir, base_dir, cut, block.state_dict())
+    shutil.rmtree(_rest(job), ignore_errors=True)
     return BlockReport(
         layers=len(cut.layers),
         channels=cut.channels,
@@ -81,17 +97,18 @@ def cut_block(job: BlockJob, say: Say) -> BlockReport:
         params=weights.parameters(weights.read_directory(out_dir).values()),
         parent_params=weights.parameters(weights.read_directory(base_dir).values()),
         size_bytes=sum(path.stat().st_size for path in out_dir.iterdir()),
-        parent_loss=losses.parent.nats_per_token,
-        cut_loss=losses.cut.nats_per_token,
-        refit_loss=losses.refit.nats_per_token,
-        loss=losses.after.nats_per_token,
-        bits_per_byte=losses.after.bits_per_byte,
+        parent_loss=begun.parent.nats_per_token,
+        cut_loss=begun.cut.nats_per_token,
+        refit_loss=begun.refit.nats_per_token,
+        loss=after.nats_per_token,
+        bits_per_byte=after.bits_per_byte,
         tokens=ground.held.tokens,
         documents=ground.held.documents,
         text=ground.held.text,
         steps=job.steps,
         train_tokens=job.steps * job.batch * job.seq,
         seconds=time.monotonic() - started,
+        resumed_at=resumed_at,
         dtype=model.dtype_name(ground.dtype),
         memory_estimate=estimate,
         peak_rss=memory.peak_bytes(),
@@ -125,40 +142,72 @@ def _ground(job: BlockJob, say: Say) -> Ground:
     )
 
 
-def _choose(job: BlockJob, frame: Frame, ground: Ground, say: Say) -> Cut:
+def _begin(job: BlockJob, job_id: str, frame: Frame, ground: Ground, say: Say) -> tuple[Begun, Any]:
+    """The block cut and refitted, before it learns."""
     rows = ground.rows[: max(1, job.score_tokens // job.seq)]
     scores = importance.score(ground.parent, frame, rows, say)
     parent = job.parent or hash_base(Path(job.base_dir))
     size = Size(ffn=job.ffn, heads=job.heads, depth=job.depth)
-    return importance.choose(scores, parent, frame, size)
-
-
-def _mended(
-    job: BlockJob, cut: Cut, ground: Ground, making: Path, say: Say
-) -> tuple[dict[str, torch.Tensor], Losses]:
-    """The block's tensors after refitting and recovery, and what it scored on the way."""
+    cut = importance.choose(scores, parent, frame, size)
     parent_score = measure.score(ground.parent, ground.held, "measure-parent", say)
-    block = _load_cut(Path(job.base_dir), cut, making, ground.dtype)
+    block = _load_cut(job, cut, ground.dtype)
     cut_score = refit_score = measure.score(block, ground.held, "measure-cut", say)
     if job.refit_tokens:
         rows = ground.rows[: max(1, job.refit_tokens // job.seq)]
         refit.refit(ground.parent, block, cut, rows, say)
         refit_score = measure.score(block, ground.held, "measure-refit", say)
-    after = refit_score
-    if job.steps:
-        recipe = Recipe(
-            steps=job.steps, batch=job.batch, lr=job.lr, skew=0.0, warm=5, seed=job.seed
-        )
-        recover.recover(ground.parent, block, ground.rows, recipe, say)
-        after = measure.score(block.to(ground.dtype), ground.held, "measure", say)
-    return block.state_dict(), Losses(parent_score, cut_score, refit_score, after)
+    return Begun(job_id, blocks.encode(cut), parent_score, cut_score, refit_score), block
 
 
-def _load_cut(base_dir: Path, cut: Cut, making: Path, dtype: torch.dtype) -> Any:
+def _teach(job: BlockJob, begun: Begun, ground: Ground, block: Any, say: Say) -> int:
+    """Let the block learn, from where it got to last time; that step is answered."""
+    rest = _rest(job)
+    recipe = Recipe(steps=job.steps, batch=job.batch, lr=job.lr, final=0.0, warm=5, seed=job.seed)
+    cut = blocks.decode(begun.keeps)
+    lesson = recover.Recovery(ground.parent, block, cut, ground.rows, recipe)
+    state = checkpoint.read(rest, begun.job)
+    if state is None:
+        durable.replace_file(rest / _BEGUN, msgspec.json.encode(begun))
+        state = State(job=begun.job, step=0, base=begun.refit, measure_s=0.0)
+    else:
+        checkpoint.restore(rest, state, lesson)
+        say(Progress(stage="resume", message=f"going on after step {state.step}"))
+    checkpoint.follow(rest, state, lesson, job.steps, say)
+    block.requires_grad_(False)
+    return state.step
+
+
+def _resumed(job: BlockJob, job_id: str) -> Begun | None:
+    """What a job that was killed had begun, if it left a checkpoint."""
+    _rest(job).mkdir(parents=True, exist_ok=True)
+    if checkpoint.read(_rest(job), job_id) is None:
+        return None
+    try:
+        begun = msgspec.json.decode((_rest(job) / _BEGUN).read_bytes(), type=Begun)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+    return begun if begun.job == job_id else None
+
+
+def _rest(job: BlockJob) -> Path:
+    """Where a job that is killed leaves what it needs; beside `out_dir`, gone when it is done."""
+    return Path(f"{job.out_dir}.rest{durable.TEMPORARY}")
+
+
+def _job_id(job: BlockJob, ground: Ground) -> str:
+    # Where the result goes and how fast it is made do not change what is made.
+    same = msgspec.structs.replace(job, out_dir="-", threads=1, max_memory_bytes=0)
+    files = [(p.name, p.stat().st_size) for p in weights.weight_files(Path(job.base_dir))]
+    text = content_id(ground.rows.numpy().tobytes())
+    return content_id(msgspec.json.encode([same, files, ground.held.text, text]))
+
+
+def _load_cut(job: BlockJob, cut: Cut, dtype: torch.dtype) -> Any:
     """The block as it is cut, in memory, by way of files that go at once."""
+    making = Path(f"{job.out_dir}.raw{durable.TEMPORARY}")
     shutil.rmtree(making, ignore_errors=True)  # what a killed job left
     try:
-        carve.cut_block(base_dir, cut, making)
+        carve.cut_block(Path(job.base_dir), cut, making)
         loaded = model.load_base(making, model.load_config(making), dtype)
     finally:
         shutil.rmtree(making, ignore_errors=True)
@@ -172,8 +221,8 @@ def _require_memory(job: BlockJob, frame: Frame) -> int:
     small = _small(job, shape, frame)
     rows = min(job.batch, max(1, memory.MICRO_TOKENS // job.seq))
     streams = job.refit_tokens * frame.hidden * 4 * item
-    # A least squares system and its answer, in float64; the widest is down_proj's.
-    solving = streams + 4 * 8 * max(small.intermediate, frame.hidden) ** 2
+    # A least squares system and its answer, in float64; the widest is that of all channels.
+    solving = streams + 5 * 8 * max(frame.ffn, frame.hidden) ** 2
     teaching = memory.training_bytes(small, 4, Training(small.params, rows * job.seq))
     needed = shape.params * item + max(
         memory.evaluation_bytes(small, item) + solving, teaching if job.steps else 0

@@ -29,7 +29,6 @@ __all__ = ["Asked", "Live", "LogitCache", "Recipe", "Sparse", "cache_logits", "d
 __all__ += ["kl", "require_same_tokenizer"]
 
 CLIP = 1.0  # norm of the gradient at most
-FINAL_RATE = 0.1  # of the learning rate, reached by the last step
 
 Say = Callable[[Progress], None]
 
@@ -45,6 +44,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float = 1.0
     hard: float = 0.0  # share of the loss that is the text's own next token
     warm: int = 10  # steps over which the rate rises
+    final: float = 0.1  # of the rate, where it falls to by the last step
     seed: int = 0
 
 
@@ -81,19 +81,19 @@ class Lesson:
         recipe: Recipe,
     ) -> None:
         self.step = 0  # how many are done
-        self._student, self._rows, self._teacher, self._recipe = student, rows, teacher, recipe
+        self.student, self.rows, self._teacher, self.recipe = student, rows, teacher, recipe
         self.trained = {n: p for n, p in student.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            self.trained.values(), lr=recipe.lr, betas=(0.9, 0.95), weight_decay=0.0
+            self.trained.values(), lr=recipe.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
         )
 
     def advance(self) -> float:
         """Do one step; the loss before it. LocalError E0609 if it is no number."""
-        recipe = self._recipe
-        picked = torch.tensor(_picked(len(self._rows), recipe, self.step))
+        recipe = self.recipe
+        picked = torch.tensor(_picked(len(self.rows), recipe, self.step))
         total = 0.0
-        for part in torch.split(picked, max(1, MICRO_TOKENS // self._rows.shape[1])):
-            loss = self._loss(part) * (len(part) / len(picked))
+        for part in torch.split(picked, max(1, MICRO_TOKENS // self.rows.shape[1])):
+            loss = self.loss(part) * (len(part) / len(picked))
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         if not math.isfinite(total):
@@ -110,9 +110,10 @@ class Lesson:
         self.step += 1
         return total
 
-    def _loss(self, picked: torch.Tensor) -> torch.Tensor:
-        rows, recipe = self._rows[picked], self._recipe
-        logits = self._student(input_ids=rows, use_cache=False).logits[:, :-1]
+    def loss(self, picked: torch.Tensor) -> torch.Tensor:
+        """What is to become less, of these rows."""
+        rows, recipe = self.rows[picked], self.recipe
+        logits = self.student(input_ids=rows, use_cache=False).logits[:, :-1]
         hard = functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
         if self._teacher is None:
             return hard
@@ -138,13 +139,18 @@ def distill(
     teacher   `Live(network, rows)`, a `LogitCache` of these rows, or None for labels alone
     """
     student.train()
-    lesson, losses = Lesson(student, rows, teacher, recipe), []
-    began = time.monotonic()
+    losses = follow(Lesson(student, rows, teacher, recipe), say)
+    student.eval()
+    return losses
+
+
+def follow(lesson: Lesson, say: Say) -> list[float]:
+    """Take all steps of a lesson; the loss of each."""
+    recipe, losses, began = lesson.recipe, [], time.monotonic()
     while lesson.step < recipe.steps:
         losses.append(lesson.advance())
         left = (time.monotonic() - began) / lesson.step * (recipe.steps - lesson.step)
         say(progress(recipe, lesson.step, losses[-1], left))
-    student.eval()
     return losses
 
 
@@ -158,7 +164,7 @@ def progress(recipe: Recipe, step: int, loss: float, eta_s: float) -> Progress:
 def rate_at(recipe: Recipe, step: int) -> float:
     """The learning rate of one step: up over the first ones, then down in a line."""
     warm = min(recipe.warm, max(1, recipe.steps // 10))
-    fall = 1 - (1 - FINAL_RATE) * step / recipe.steps
+    fall = 1 - (1 - recipe.final) * step / recipe.steps
     return recipe.lr * min(1.0, (step + 1) / warm) * fall
 
 

@@ -29,11 +29,13 @@ from torch.nn import functional
 from p2pllm import blocks, corpus, weights
 from p2pllm.blocks import Cut
 from p2pllm.jobs import ImportJob
-from p2pllm.learn import carve, distill, importance, measure, memory, model, recover, refit
+from p2pllm.learn import carve, checkpoint, importance, measure, memory, model, recover, refit
 from p2pllm.learn.base_import import import_base
 from p2pllm.learn.check import hash_base
-from p2pllm.learn.distill import Live, Recipe
+from p2pllm.learn.checkpoint import State
+from p2pllm.learn.distill import Lesson, Recipe
 from p2pllm.learn.importance import Size
+from p2pllm.learn.measure import Score
 from tests.bench._adapters import ground
 from tests.bench._blocks import speed
 
@@ -43,6 +45,8 @@ SIZES = {
     "ffn-35-depth-80": Size(ffn=0.35, depth=0.8),
 }
 DOMAIN = "medical"
+MOST_STEPS = 1_000_000
+PAUSE_S = 60.0  # between two checkpoints
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -109,7 +113,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--only", choices=sorted(SIZES))
     parser.add_argument("--report", action="store_true", help="what is made already, no more")
-    parser.add_argument("--seconds", type=float, default=300.0, help="of recovery, one core")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of one core, to recover in")
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--seq", type=int, default=256)
@@ -155,58 +159,62 @@ def _cuts(world: World) -> dict[str, Cut]:
 
 
 def _made(world: World, name: str, cut: Cut) -> None:
-    """Cut, mend and measure one block, unless that was done before."""
-    folder = world.kept(name)
+    """Cut, mend and measure one block, unless that was done before; goes on where it was killed."""
+    folder, given = world.kept(name), world.given
     if (folder / "found.json").is_file():
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    carve.cut_block(world.base, cut, folder / "raw")
-    block, given = world.load(folder / "raw"), world.given
-    found = {"cut": msgspec.to_builtins(world.measured(block))}
-    began = time.process_time()
-    rows = world.rows[: max(1, given.refit_tokens // given.seq)]
-    refit.refit(world.parent, block, cut, rows, lambda event: None)
-    refitted_s = time.process_time() - began
-    found["refit"] = msgspec.to_builtins(world.measured(block)) | {"seconds": refitted_s}
-    _say(name, "cut and refitted", found)
-    steps, recovered_s = _recovered(world, name, block, given.seconds - refitted_s)
+    state = checkpoint.read(folder, name)
+    if state is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        carve.cut_block(world.base, cut, folder / "raw")
+    block = world.load(folder / "raw")
+    if state is None:
+        found = {"cut": msgspec.to_builtins(world.measured(block))}
+        began = time.process_time()
+        rows = world.rows[: max(1, given.refit_tokens // given.seq)]
+        refit.refit(world.parent, block, cut, rows, lambda event: None)
+        seconds = time.process_time() - began
+        found["refit"] = msgspec.to_builtins(world.measured(block)) | {"seconds": seconds}
+        (folder / "mended.json").write_text(json.dumps(found))
+        _say(name, "cut and refitted", found)
+    found = json.loads((folder / "mended.json").read_text())
+    recipe = Recipe(steps=MOST_STEPS, batch=given.batch, lr=given.lr, final=0.0, warm=5)
+    lesson = recover.Recovery(world.parent, block, cut, world.rows, recipe)
+    spent = found["refit"]["seconds"]
+    if state is not None:
+        checkpoint.restore(folder, state, lesson)
+        spent = state.measure_s
+    seconds = _taught(folder, name, lesson, spent, given.seconds)
     carve.write(folder / "block", world.base, cut, block.state_dict())
     found["recovered"] = msgspec.to_builtins(world.measured(world.load(folder / "block")))
-    found["recovered"] |= {"seconds": refitted_s + recovered_s, "steps": steps}
+    found["recovered"] |= {"seconds": seconds, "steps": lesson.step}
     _say(name, "recovered", found)
     (folder / "found.json").write_text(json.dumps(found))
+    checkpoint.remove(folder)
 
 
-def _recovered(world: World, name: str, block: Any, seconds: float) -> tuple[int, float]:
-    """Teach a block for about so many seconds; the steps it took and the time."""
-    given = world.given
-    step_s = _seconds_a_step(world, block)
-    steps = max(4, int(seconds / step_s))
-    recipe = Recipe(steps=steps, batch=given.batch, lr=given.lr, skew=0.0, warm=5)
+def _taught(folder: Path, name: str, lesson: Lesson, spent: float, seconds: float) -> float:
+    """Teach until so many seconds of a core are spent, those before included; how many were.
 
-    def tell(event: Any) -> None:
-        if event.done % 10 == 0 or event.done == event.total:
-            told = f"step {event.done} of {event.total}, loss {event.loss:.3f}"
-            print(f"{name}: {told}, {event.eta_s:.0f} s left", file=sys.stderr, flush=True)
-
-    began = time.process_time()
-    recover.recover(world.parent, block, world.rows, recipe, tell)
-    return steps, time.process_time() - began
-
-
-def _seconds_a_step(world: World, block: Any) -> float:
-    """What a step takes, its block put back afterwards; not counted as recovery."""
-    before = {key: value.clone() for key, value in block.state_dict().items()}
-    recipe = Recipe(steps=9, batch=world.given.batch, lr=1e-6, skew=0.0)
-    student = recover.trainable(block)
-    lesson = distill.Lesson(student, world.rows, Live(world.parent, world.rows), recipe)
-    lesson.advance()
-    began = time.process_time()
-    for _ in range(2):
-        lesson.advance()
-    took = (time.process_time() - began) / 2
-    block.load_state_dict(before)
-    return took
+    How many steps that makes is not known before: other work slows a core down. So the rate falls
+    by what is left of the time.
+    """
+    recipe, told = lesson.recipe, time.monotonic()
+    step_s = 0.0
+    while not lesson.step or spent + step_s <= seconds:
+        left = (seconds - spent) / step_s if step_s else MOST_STEPS
+        lesson.recipe = msgspec.structs.replace(recipe, steps=lesson.step + math.ceil(left))
+        began = time.process_time()
+        loss = lesson.advance()
+        took = time.process_time() - began
+        spent, step_s = spent + took, 0.8 * step_s + 0.2 * took if step_s else took
+        if time.monotonic() - told > PAUSE_S:
+            state = State(job=name, step=lesson.step, base=Score(loss, 0.0), measure_s=spent)
+            checkpoint.write(folder, state, lesson)
+            about = f"{name}: step {lesson.step}, loss {loss:.3f}, {spent:.0f} s of {seconds:.0f}"
+            print(about, file=sys.stderr, flush=True)
+            told = time.monotonic()
+    return spent
 
 
 def _report(world: World, cuts: dict[str, Cut]) -> dict[str, Any]:

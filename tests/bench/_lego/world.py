@@ -90,9 +90,8 @@ class World:
             carve.cut_block(self.base, cut, folder / "raw")
             block = self.load(folder / "raw")
             refit.refit(self.parent, block, cut, self.general, lambda event: None)
-            recover.recover(
-                self.parent, block, self.general, Recipe(steps=self.given.mend, lr=1e-3, skew=0.0)
-            )
+            recipe = Recipe(steps=self.given.mend, lr=1e-3)
+            recover.recover(self.parent, block, cut, self.general, recipe)
             carve.write(folder / "made", self.base, cut, block.state_dict())
             (folder / "made").rename(folder / "block")
             (folder / "config.json").write_bytes(b"{}\n")

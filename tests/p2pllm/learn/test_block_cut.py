@@ -1,5 +1,6 @@
 """The block job: what it leaves, what it refuses, and that a killed one starts cleanly."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from p2pllm import base_files, blocks
 from p2pllm.errors import LocalError
 from p2pllm.jobs import Progress
 from p2pllm.jobs_blocks import BlockJob
+from p2pllm.learn import checkpoint
 from p2pllm.learn.block_cut import cut_block
 from p2pllm.learn.check import hash_base
 
@@ -55,25 +57,56 @@ def test_the_same_job_makes_the_same_bytes(base_dir: Path, text: Path, tmp_path:
         assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_killed_job_starts_again_over_what_it_left(
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing below catches it."""
+
+
+def at(stage: str, done: int = 0) -> Callable[[Progress], None]:
+    def die(event: Progress) -> None:
+        if event.stage == stage and event.done >= done:
+            raise Killed
+
+    return die
+
+
+def test_a_job_killed_before_it_learnt_starts_again_over_what_it_left(
     base_dir: Path, text: Path, tmp_path: Path
 ) -> None:
-    class KilledError(Exception):
-        pass
-
-    def die(event: Progress) -> None:
-        if event.stage == "train":
-            raise KilledError
-
     wanted = job(base_dir, text, tmp_path / "block")
-    with pytest.raises(KilledError):
-        cut_block(wanted, die)
+    with pytest.raises(Killed):
+        cut_block(wanted, at("refit"))
     assert not (tmp_path / "block").exists()
     for name in ("block.raw.tmp", "block.tmp"):  # as a kill in the middle of writing leaves them
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("half")
-    cut_block(wanted, lambda event: None)
+    assert cut_block(wanted, lambda event: None).resumed_at == 0
     assert [path.name for path in tmp_path.iterdir()] == ["block"]
+
+
+def test_a_block_killed_while_it_learns_goes_on_and_ends_with_the_same_bytes(
+    base_dir: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "PAUSE_S", 0.0)
+    monkeypatch.setattr(checkpoint, "COSTS_AT_MOST", 0)
+    whole = cut_block(job(base_dir, text, tmp_path / "whole"), lambda event: None)
+    wanted, said = job(base_dir, text, tmp_path / "killed"), list[Progress]()
+    with pytest.raises(Killed):
+        cut_block(wanted, at("train", 3))
+    report = cut_block(wanted, said.append)
+    assert report.resumed_at == 2
+    assert [event.done for event in said if event.stage == "train"] == [3, 4]
+    assert not {"score", "refit", "measure-cut"} & {event.stage for event in said}
+    assert (report.cut_loss, report.loss) == (whole.cut_loss, whole.loss)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "killed" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_what_another_job_left_is_not_used(base_dir: Path, text: Path, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        cut_block(job(base_dir, text, tmp_path / "block"), at("train", 2))
+    other = job(base_dir, text, tmp_path / "block", lr=1e-4)
+    assert cut_block(other, lambda event: None).resumed_at == 0
 
 
 def test_it_refuses_before_it_starts(base_dir: Path, text: Path, tmp_path: Path) -> None:
