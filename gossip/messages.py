@@ -11,6 +11,8 @@
 | told.1       | stream /p2pllm/testimony/1, answered | docs/specs/witness.md  |
 | sketchof.1   | stream /p2pllm/sketch/1, asked       | docs/specs/witness.md  |
 | sketched.1   | stream /p2pllm/sketch/1, answered    | docs/specs/witness.md  |
+| gains.1      | stream /p2pllm/gains/1, asked        | docs/specs/gate.md     |
+| gainlist.1   | stream /p2pllm/gains/1, answered     | docs/specs/gate.md     |
 | want.1       | stream /p2pllm/exchange/1, asked     | docs/specs/exchange.md |
 | give.1       | stream /p2pllm/exchange/1, answered  | docs/specs/exchange.md |
 
@@ -21,6 +23,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from p2pllm.gains import MAX_GAIN_BYTES
 from p2pllm.heads import MAX_HEAD_BYTES
 from p2pllm.ids import ContentIdField, NodeIdField
 from p2pllm.manifest import MAX_FILE_BYTES, MAX_TOTAL_BYTES, Kind
@@ -37,6 +40,7 @@ NEWS_PROTOCOL = "/p2pllm/news/1"
 HEADS_PROTOCOL = "/p2pllm/heads/1"
 TESTIMONY_PROTOCOL = "/p2pllm/testimony/1"
 SKETCH_PROTOCOL = "/p2pllm/sketch/1"
+GAINS_PROTOCOL = "/p2pllm/gains/1"
 MAX_REQUEST_BYTES = 1024
 MAX_TOLD = 64  # observations in one answer
 MAX_RECORD_BYTES = 2048  # of one of them
@@ -47,6 +51,9 @@ MAX_NEWS_BYTES = 1024 * 1024
 MAX_KEEPERS = 64  # nodes whose heads of one place are kept and told
 MAX_HEADS_BYTES = 8 * 1024  # a question: 64 ids of at most 66 bytes, and a place
 MAX_HEADLIST_BYTES = MAX_KEEPERS * (MAX_HEAD_BYTES + 8) + 64
+MAX_GAINS = 16  # updates in one question: as many as a round judges
+MAX_GAINS_BYTES = 2048  # 16 ids of at most 66 bytes, and a place
+MAX_GAINLIST_BYTES = MAX_GAINS * (MAX_GAIN_BYTES + 8) + 64
 
 
 class Announce(msgspec.Struct, frozen=True, kw_only=True, tag="announce.1"):
@@ -122,6 +129,23 @@ class Sketched(msgspec.Struct, frozen=True, kw_only=True, tag="sketched.1"):
     """A signed sketch, as its publisher signed it; empty: none is here."""
 
     record: Annotated[bytes, msgspec.Meta(max_length=1024)] = b""
+
+
+class GainsAsked(msgspec.Struct, frozen=True, kw_only=True, tag="gains.1"):
+    """Do you keep this place, and what did these updates give text of yours?"""
+
+    place: Place
+    updates: Annotated[tuple[ContentIdField, ...], msgspec.Meta(max_length=MAX_GAINS)]
+
+
+class GainList(msgspec.Struct, frozen=True, kw_only=True, tag="gainlist.1"):
+    """The answerer's own signed numbers of the updates that it has measured."""
+
+    keeps: bool  # it judges updates of the place on text of its own
+    records: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(max_length=MAX_GAIN_BYTES)], ...],
+        msgspec.Meta(max_length=MAX_GAINS),
+    ] = ()
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True, tag="want.1"):

@@ -35,6 +35,9 @@ NOISE = 2.0  # standard errors by which an update may raise the loss of the plac
 # honest adapter with another none was above both; all working backdoors by phrase or token were.
 PAYLOAD = 0.5
 PAYLOAD_TIMES = 3.0  # of this node's own training
+# What a keeper's numbers count for beside this node's own text, which counts 1; all together count
+# no more than that, so that nobody carries an update against it, nor many keys of one person.
+WORDS: Mapping[State, float] = {"trusted": 1.0, "probation": 0.5, "suspect": 0.25}
 LEFT_OUT = 4  # the rank of a banned peer: its records are passed over
 
 
@@ -66,6 +69,13 @@ def fetches(standing: Standing, me: NodeId, update: ContentId, audit: int) -> bo
         draw = blake3(f"p2pllm audit\0{me}\0{update}".encode()).digest(length=8)
         return int.from_bytes(draw) % audit == 0
     return how != "never"
+
+
+def words(states: Mapping[NodeId, State]) -> dict[NodeId, float]:
+    """What each keeper's word counts for, by its state; 0 is left out."""
+    plain = {peer: WORDS[state] for peer, state in states.items() if state in WORDS}
+    total = fsum(plain.values())
+    return {peer: word / max(1.0, total) for peer, word in plain.items()}
 
 
 def unfit(

@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import trio
 
-from gossip.messages import Announce
+from gossip.messages import Announce, GainList
 from node import round_plan
 from node.books import Books
+from node.gate_log import GateLog
 from node.library import Library
 from node.opinions import Opinions
 from node.probe_texts import ProbeTexts
@@ -37,6 +38,7 @@ class Judgement:
     witnesses: Witnesses
     probes: ProbeTexts
     heads: HeadFile
+    gate: GateLog
     followed: set[Place]
     secret: bytes
     blocked: dict[Place, tuple[str, str]] = field(default_factory=dict)  # code and reason
@@ -84,6 +86,15 @@ class Judgement:
         """The signed sketch of an update of ours or one that is served here; empty for others."""
         return self.db.fact(f"sketch/{manifest}") or b""
 
+    async def gains_of(
+        self, asker: NodeId, place: Place, updates: tuple[ContentId, ...]
+    ) -> GainList:
+        """What updates gave text of ours, for other keepers; nothing for who is shut out."""
+        if not self.judges(place) or self.opinions.shut(asker, place):
+            return GainList(keeps=False)
+        records = (self.gate.gains(place, update).get(self.me) for update in updates)
+        return GainList(keeps=True, records=tuple(one for one in records if one is not None))
+
     def judges(self, place: Place) -> bool:
         """Whether updates of a place are judged here, so that only accepted ones are offered."""
         return place in self.followed and bool(self.probes.files(place))
@@ -115,6 +126,7 @@ def open_judgement(
         witnesses=witnesses,
         probes=ProbeTexts(home / "probes"),
         heads=HeadFile(home / "heads"),
+        gate=GateLog(db),
         followed={parse_place(text) for text in (*follow, *remembered)},
         secret=secret,
     )

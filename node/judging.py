@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from gossip.announce import open_announce
-from node import effects, round_plan, serving_set
+from node import effects, gains, gating, round_plan, serving_set
 from node.books import LAST, OWN
 from node.fetch_update import bring
 from node.round_job import round_job
@@ -30,6 +30,7 @@ from trust.reading import Reference, features_of
 log = logging.getLogger(__name__)
 LOOK_S = 30.0  # at the latest: our own pushes and changed files are found then
 RETRY_S = 60.0
+BREATH_S = 1.0  # between two looks at what is not decided
 
 
 async def run(services: Services) -> None:
@@ -59,11 +60,17 @@ async def _look_at(services: Services, place: Place) -> float | None:
 
 
 async def _try_again(services: Services, place: Place) -> None:
-    """Probe again what was judged well and could not be tried, as after a kill."""
-    trust = services.trust
-    if trust.books.place(place).open and trust.try_at.get(place, 0.0) <= time.time():
-        trust.try_at[place] = time.time() + RETRY_S
+    """Go on with what was judged well and is not decided, and with a change that is on trial."""
+    due = _again_at(services, place)
+    if due is not None and due <= time.time():
         await serving_set.settle(services, place)
+        known = services.trust.try_at
+        known[place] = max(known.get(place, 0.0), time.time() + BREATH_S)
+
+
+def _again_at(services: Services, place: Place) -> float | None:
+    due = gating.again_at(services, place)
+    return None if due is None else max(due, services.trust.try_at.get(place, 0.0))
 
 
 async def _advance(services: Services, place: Place) -> float | None:
@@ -81,7 +88,8 @@ async def _advance(services: Services, place: Place) -> float | None:
     while True:
         step = round_plan.next_step(trust.db.pending(place), time.time(), rank)
         if isinstance(step, Wait):
-            return step.until
+            times = [at for at in (step.until, _again_at(services, place)) if at is not None]
+            return min(times, default=None)
         if isinstance(step, Fetch):
             await bring(services, step.update)
         else:
@@ -143,6 +151,11 @@ async def _round(services: Services, place: Place, step: Measure) -> None:
     now = _round_of(services, batch, report)
     if not now.batch:
         return
+    shadows = {
+        update.manifest: found.shadow
+        for update, found in zip(batch, report.found, strict=True)
+        if found.shadow
+    }
     summaries: dict[str, UpdateSummary] = {
         update.manifest: found.summary
         for update, found in zip(batch, report.found, strict=True)
@@ -161,6 +174,8 @@ async def _round(services: Services, place: Place, step: Measure) -> None:
                     decided[update.manifest], summaries.get(update.manifest), report.own
                 )
                 trust.db.put(round_plan.after_round(update, decision, again_at))
+        for name, shadow in shadows.items():
+            gains.keep_own(services, place, name, shadow)
 
     before = {one.peer: trust.opinions.state(one.peer, place) for one in batch}
     verdicts = trust.books.judge(place, now, summaries, beside)

@@ -16,6 +16,7 @@ from gossip import exchange, news
 from gossip.announce import AnnounceRules, open_announce, topic_of
 from gossip.dht import Dht, open_dht
 from gossip.endpoint import Endpoint, open_endpoint
+from gossip.gains import serve_gains
 from gossip.head_shelf import HeadShelf
 from gossip.head_sync import serve_heads
 from gossip.heard import HeardLog
@@ -133,6 +134,7 @@ class Network:
         async with open_endpoint(config.run, config.home / "key", listen) as endpoint:
             await exchange.serve(endpoint, self._models.store, self._serves)
             await news.serve_news(endpoint, self.heard)
+            await serve_gains(endpoint, self._trust.gains_of)
             await serve_testimony(endpoint, self._trust.observed, self._trust.sketch_of)
             await serve_heads(endpoint, self.shelf, self._hint)
             self.addresses = await endpoint.addresses()

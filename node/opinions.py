@@ -8,6 +8,7 @@ from node.standing import WORST, Faults
 from node.witnesses import Witnesses
 from p2pllm.ids import NodeId
 from p2pllm.names import Place
+from trust.standing import State
 
 
 class Opinions:
@@ -49,7 +50,7 @@ class Opinions:
             (p for p in others if orders[p][0] < effects.LEFT_OUT), key=orders.__getitem__
         )
 
-    def state(self, peer: NodeId, place: Place) -> str:
+    def state(self, peer: NodeId, place: Place) -> State:
         """Its state at a place, in a word."""
         return self._books.standing(peer, place).state
 

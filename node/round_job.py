@@ -14,10 +14,12 @@ from p2pllm.heads import Accepted
 from p2pllm.ids import ContentId, content_id
 from p2pllm.job_fields import Laid, Probe, Secret
 from p2pllm.jobs_round import Candidate, MergeJob, RoundJob
+from p2pllm.jobs_shadow import ShadowJob, Text
 from p2pllm.names import Place
+from p2pllm.tree import within
 from trust.judge import ROLLBACK_FACTOR, ROLLBACK_MARGIN
 
-OTHERS = 3  # domains beside the place's own whose probes show damage
+OTHERS = 3  # domains beside the place's own, and places below it, whose text shows damage
 
 
 async def round_job(services: Services, place: Place, batch: Sequence[Update]) -> RoundJob:
@@ -36,6 +38,7 @@ async def round_job(services: Services, place: Place, batch: Sequence[Update]) -
         place=place,
         probes=probes_of(services, place),
         candidates=tuple(candidate(services, one.manifest, one.sketch) for one in batch),
+        texts=shadow_texts(services, place),
         own_dir=str(own_folder(services, place, base.model)),
         own_steps=services.config.trust.own_steps,
         last=candidate(services, last.update) if last else None,
@@ -76,11 +79,53 @@ async def merge_job(services: Services, place: Place, trial: Trial) -> MergeJob:
         factor=ROLLBACK_FACTOR,
         margin=ROLLBACK_MARGIN,
         ceiling=trial.base_loss + ROLLBACK_MARGIN,
+        texts=shadow_texts(services, place),
         secret=Secret(trust.secret),
         epoch=epoch,
         max_tokens=services.config.trust.probe_tokens,
         threads=services.config.learn.threads,
         max_memory_bytes=services.memory_bytes,
+    )
+
+
+class Sides(msgspec.Struct, frozen=True):
+    """Two sets to lay on a base, and the text to score under both."""
+
+    before: tuple[Accepted, ...]
+    after: tuple[Accepted, ...]
+    texts: tuple[Text, ...]
+
+
+def shadow_job(services: Services, place: Place, sides: Sides, turn: int = 0) -> ShadowJob:
+    """The job that scores documents under two sets; LocalError E0402 if a part of them is gone.
+
+    turn   epochs to go on from that of the last round
+    """
+    named = (*sides.after, *sides.before)[0].manifest
+    base = services.library.base_of(services.models.manifest(named).model)
+    if base is None:
+        raise LocalError("E0402", f"the base of {named} is not on this node")
+    return ShadowJob(
+        base_dir=base.folder,
+        texts=sides.texts,
+        before=laid(services, sides.before),
+        after=laid(services, sides.after),
+        secret=Secret(services.trust.secret),
+        epoch=services.trust.books.place(place).book.rounds + turn,
+        threads=services.config.learn.threads,
+        max_memory_bytes=services.memory_bytes,
+    )
+
+
+def shadow_texts(services: Services, place: Place) -> tuple[Text, ...]:
+    """What decides at a place: its own text, in two parts, and that of the places below it."""
+    texts = services.trust.probes
+    own = tuple(map(str, texts.files(place)))
+    below = [one for one in texts.places() if within(one, place) and one != place]
+    return (
+        Text(str(place), own, "probes"),
+        Text(str(place), own, "anchors"),
+        *(Text(str(one), tuple(map(str, texts.files(one)))) for one in below[:OTHERS]),
     )
 
 

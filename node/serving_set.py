@@ -5,11 +5,12 @@ between two steps is mended by doing the later ones again.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 
 import msgspec
 
-from node import effects
+from node import canary, effects, gains, gating
 from node.books import OWN, PlaceBook, Ruling, Taken
 from node.round_job import Trial, merge_job, served
 from node.services import Services
@@ -24,6 +25,7 @@ from trust.judge import harmless
 from trust.ledger import Merged, Unfit
 
 log = logging.getLogger(__name__)
+RETRY_S = 60.0  # after a job failed
 MOVED = 0.01  # of all weight; a smaller change of shares is not written as a new head
 
 
@@ -32,9 +34,11 @@ async def settle(services: Services, place: Place) -> None:
     drop(services, place)
     try:
         async with services.trust.trial:  # one at a time: two would take an update twice
+            await canary.watch(services, place)
             await _take_in(services, place)
     except P2pllmError as fault:
-        # What was not probed is not served. It stays open, and is tried after the next round.
+        # What was not probed is not served. It stays open, and is tried again later.
+        services.trust.try_at[place] = time.time() + RETRY_S
         log.warning("what %s would serve could not be probed: %s", place, fault)
         services.events.emit("judging", state="failed", place=str(place), code=fault.code)
     await bring_in_line(services, place)
@@ -62,37 +66,59 @@ async def _take_in(services: Services, place: Place) -> None:
         fits += [found] if why is None else []
         bad += [why] if why is not None else []
     fits = sorted(fits, key=lambda one: one.number)[-MAX_CANDIDATES:]
-    before = after = 0.0
+    admitted = await gating.admit(services, place, fits)
+    fits, report = await _tried(services, place, admitted.fits, bad)
+    bad += admitted.refused
+    if not fits and not bad:
+        return
+    taken = tuple(sorted(one.verdict.update for one in fits))
+    losses = (report.before, report.after) if report and fits else (0.0, 0.0)
+    event = Merged(taken=taken, unfit=tuple(bad), before=losses[0], after=losses[1])
+
+    def beside(_verdicts: object) -> None:
+        if admitted.fits:
+            owners = {one.verdict.update: one.verdict.peer for one in fits}
+            left = [one.verdict.update for one in admitted.fits if one not in fits]
+            canary.commit(services, place, owners, left)
+        for update in taken:  # who offers it tells its sketch as well
+            known_as = services.trust.db.update(place, update)
+            if known_as is not None and known_as.sketch:
+                services.trust.db.set_fact(f"sketch/{update}", known_as.sketch)
+
+    services.trust.books.record(place, event, beside)
+    services.events.emit("merged", place=str(place), **msgspec.to_builtins(event))
+
+
+async def _tried(
+    services: Services, place: Place, admitted: Sequence[Ruling], bad: list[Unfit]
+) -> tuple[list[Ruling], MergeReport | None]:
+    """Which of these do no harm together, and what their trial found; the others go to `bad`."""
+    fits, report = list(admitted), None
     while fits:
+        known = services.trust.books.place(place)
         names = _by_weight(known, fits)
         if not names:  # of no weight at all, as beside 256 newer ones
             bad += [Unfit(one.verdict.update, "weightless", 0.0, 0.0) for one in fits]
-            fits = []
-            break
+            return [], report
         report = await _try(services, place, known, fits)
         known = services.trust.books.place(place)
         still = [one for one in fits if one.verdict.update in known.open]
         if len(still) < len(fits):  # the operator shut somebody out meanwhile
             fits = still
             continue
-        before, after = report.before, report.after
         stays = {names[row] for row in report.stays}
-        if len(stays) == len(fits) and harmless(report.before, report.whole):
-            break
         left = [one.verdict.update for one in fits if one.verdict.update not in stays]
         bad += [Unfit(update, "merged", report.whole, report.before) for update in left]
         if not left:
-            raise LocalError("E1002", "the trial of a set contradicts itself")
-        fits = [one for one in fits if one.verdict.update in stays]
-    if fits or bad:
-        taken = tuple(sorted(one.verdict.update for one in fits))
-        event = Merged(taken=taken, unfit=tuple(bad), before=before, after=after)
-        services.trust.books.record(place, event)
-        for update in taken:  # who offers it tells its sketch as well
-            known_as = services.trust.db.update(place, update)
-            if known_as is not None and known_as.sketch:
-                services.trust.db.set_fact(f"sketch/{update}", known_as.sketch)
-        services.events.emit("merged", place=str(place), **msgspec.to_builtins(event))
+            if not harmless(report.before, report.whole):
+                raise LocalError("E1002", "the trial of a set contradicts itself")
+            wrong = gating.together(services, place, fits, report.shadow)
+            if wrong is None:
+                return fits, report
+            left = [gating.least(services, place, fits)]
+            bad.append(Unfit(left[0], f"gate_{wrong.code}", wrong.value, wrong.limit))
+        fits = [one for one in fits if one.verdict.update not in left]
+    return [], report
 
 
 def _model(services: Services, known: PlaceBook) -> ContentId | None:
@@ -166,6 +192,7 @@ def _probed_already(
         whole=here.after,
         after=here.after,
         stays=(0,) if harmless(here.before, here.after) else (),
+        shadow=gains.own(services, known.place, fits[0].verdict.update) or (),
         seconds=0.0,
         peak_rss=0,
     )

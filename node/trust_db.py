@@ -5,15 +5,12 @@ the updates that wait. The ledger is the truth; all else is found from it or can
 """
 
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from node.database import open_database
-from p2pllm.errors import LocalError
+from node.database import Database
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.names import Place, parse_place
 
@@ -45,6 +42,12 @@ CREATE INDEX IF NOT EXISTS updates_by_state ON updates (place, state);
 CREATE TABLE IF NOT EXISTS notes (
     at REAL NOT NULL, place TEXT NOT NULL, subject TEXT NOT NULL, act TEXT NOT NULL,
     reason TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS gains (
+    place TEXT NOT NULL, manifest TEXT NOT NULL, by TEXT NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY (place, manifest, by)) STRICT;
+CREATE TABLE IF NOT EXISTS decisions (
+    number INTEGER PRIMARY KEY, at REAL NOT NULL, place TEXT NOT NULL, manifest TEXT NOT NULL,
+    peer TEXT NOT NULL, stage TEXT NOT NULL, outcome TEXT NOT NULL, raw BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 """
 
@@ -100,50 +103,14 @@ class TrustDb:
     """The file. Thread-safe; every change is on disk when it returns."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
-        self._depth = 0
         mend = "restore it, or move it away: all peers then start on probation"
-        self._db = open_database(path, _SCHEMA, SCHEMA_VERSION, mend)
+        self.database = Database(path, _SCHEMA, SCHEMA_VERSION, mend)
+        self.together = self.database.together
+        self._do, self._read = self.database.do, self.database.read
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is written inside is on disk together or not at all."""
-        with self._lock:
-            outer = self._depth == 0
-            if outer:
-                self._db.execute("BEGIN IMMEDIATE")
-            self._depth += 1
-            try:
-                yield
-            except BaseException as fault:
-                self._depth -= 1
-                if outer:
-                    self._db.execute("ROLLBACK")
-                if isinstance(fault, sqlite3.DatabaseError):
-                    raise _fault(fault) from fault
-                raise
-            self._depth -= 1
-            if outer:
-                self._commit()
-
-    def _commit(self) -> None:
-        try:
-            self._db.execute("COMMIT")
-        except sqlite3.DatabaseError as fault:
-            self._db.execute("ROLLBACK")
-            raise _fault(fault) from fault
-
-    def _do(self, query: str, *values: object) -> None:
-        with self.together():
-            self._db.execute(query, values)
-
-    def _read(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._db.execute(query, values).fetchall()
+        self.database.close()
 
     def places(self) -> list[Place]:
         """Every place with a ledger."""
@@ -304,12 +271,6 @@ class TrustDb:
     def set_fact(self, name: str, value: bytes) -> None:
         """Remember a value."""
         self._do("INSERT OR REPLACE INTO facts VALUES (?,?)", name, value)
-
-
-def _fault(bad: sqlite3.DatabaseError) -> LocalError:
-    if getattr(bad, "sqlite_errorname", "") == "SQLITE_FULL":
-        return LocalError("E0802", f"trust.db cannot grow: {bad}", fix=["free some space"])
-    return LocalError("E0306", f"trust.db cannot be used: {bad}", fix=["restore it from a backup"])
 
 
 def _update(row: sqlite3.Row) -> Update:

@@ -27,7 +27,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     fairness: float = 0.02  # the fairness probe may worsen by so much
     alpha: float = 0.05  # a bound is wrong so often
     peers: int = 2  # others whose text is probed, at least
-    alone: float = 2.0  # times the gain, where fewer than these keep the place
+    alone: float = 1.5  # times the gain, where fewer than these keep the place
     examples: int = 32  # documents of each, at least
     most: int = 4096  # documents; what is unclear after so many is refused
     trust: float = 0.1  # least weight of the proposer

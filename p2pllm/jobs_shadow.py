@@ -13,7 +13,7 @@ from p2pllm.job_fields import Bytes, Directory, Laid, Paths, Secret, Threads
 from p2pllm.summary import Name, Nats
 
 MAX_DOCUMENTS = 48  # of a text; a bound on a mean of these is a fifth of what one differs by
-EXCERPT = 32  # tokens of a document, from its start
+EXCERPT = 64  # tokens of a document, somewhere in it
 MAX_TEXTS = 16
 
 Part = Literal["probes", "anchors", "live", "all"]

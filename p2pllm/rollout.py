@@ -25,6 +25,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     cooldown: int = 4  # between two changes of the head
     canary: int = 2  # a change is on trial so long
     damage: float = 0.01  # nats per token on live own text that end the trial
+    alpha: float = 0.05  # so often may a change that does no harm be taken back for it
     examples: int = 32  # documents without which a trial does not end well
 
 
@@ -137,8 +138,9 @@ def watch(state: State, live: Sequence[float], window: int, pace: Pace) -> tuple
     enough = len(live) >= pace.examples
     found = estimate(live)
     damage = -found.mean
-    # Losses that are no numbers are damage too.
-    if enough and (damage > pace.damage or not math.isfinite(found.error)):
+    # Surely worse, not by chance of a few documents. Losses that are no numbers are damage too.
+    worse = damage > pace.damage and found.high(pace.alpha) < 0
+    if enough and (worse or not math.isfinite(found.error)):
         return _back(state, canary, window), Action("rollback", canary.updates, damage)
     if not enough or window - canary.since < pace.canary:
         return state, Action("none", value=damage)

@@ -1,7 +1,7 @@
 """Score documents one by one under a set and under another: what the gate decides by.
 
-Each document is read from its start, so that documents are independent; means over windows of one
-text are not (docs/specs/gate.md, section 1).
+One stretch of each document, so that what is averaged is independent: windows of one text are not
+(docs/specs/gate.md, section 1).
 """
 
 import time
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from blake3 import blake3
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
@@ -104,5 +105,12 @@ def _documents(tokenizer: Tokenizer, text: Text, secret: bytes, epoch: int) -> l
         "live": lambda: probes.reserve(documents, secret),
         "all": lambda: corpus.in_order(documents),
     }[text.part]()
-    ids = (tokenizer.encode(one).ids[: EXCERPT + 1] for one in chosen)
+    ids = (_excerpt(tokenizer.encode(one).ids, one, secret) for one in chosen)
     return [torch.tensor(one) for one in ids if len(one) > LEAST][:MAX_DOCUMENTS]
+
+
+def _excerpt(ids: list[int], document: str, secret: bytes) -> list[int]:
+    """A stretch of a document, the same one each time; where it begins only this node knows."""
+    draw = int.from_bytes(blake3(document.encode(), key=blake3(secret).digest()).digest(length=8))
+    at = draw % max(1, len(ids) - EXCERPT)
+    return ids[at : at + EXCERPT + 1]

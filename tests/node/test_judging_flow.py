@@ -16,7 +16,7 @@ import pytest
 import trio
 from nacl.signing import SigningKey
 
-from node import judging, serving_set
+from node import gating, judging, serving_set
 from node.books import Books
 from node.config import Config, TrustConfig
 from node.events import Events
@@ -30,6 +30,7 @@ from node.trust_db import Update
 from p2pllm import adapter
 from p2pllm import manifest as manifests
 from p2pllm.errors import LocalError, Unavailable
+from p2pllm.gains import Gain, seal
 from p2pllm.ids import ContentId
 from p2pllm.jobs_round import (
     Finding,
@@ -39,6 +40,7 @@ from p2pllm.jobs_round import (
     RoundReport,
     Unmeasured,
 )
+from p2pllm.jobs_shadow import Scored, ShadowJob, ShadowReport
 from p2pllm.keys import Identity
 from p2pllm.manifest import Lora, Manifest, model_id
 from p2pllm.names import Place
@@ -60,6 +62,9 @@ class Measurer:
         self.kinds: dict[str, str] = {}  # content id of weights -> good, bad or broken
         self.fault: LocalError | None = None
         self.merges = 0
+        self.gains: dict[str, float] = {}  # of documents, by kind
+        self.together = 0.1  # what documents gain by what would be served
+        self.live = 0.1  # and by a change that is on trial
 
     async def run(self, job: Any, _report: object) -> Any:
         await trio.lowlevel.checkpoint()
@@ -69,8 +74,21 @@ class Measurer:
             self.merges += 1
             stays = tuple(range(len(job.added)))
             return MergeReport(
-                before=4.0, whole=3.9, after=3.9, stays=stays, seconds=0.0, peak_rss=0
+                before=4.0,
+                whole=3.9,
+                after=3.9,
+                stays=stays,
+                shadow=scored(self.together),
+                seconds=0.0,
+                peak_rss=0,
             )
+        if isinstance(job, ShadowJob):
+            parts = (self.live,) * len(job.texts)
+            found = tuple(
+                Scored(text.name, text.part, gains(mean, text.part))
+                for text, mean in zip(job.texts, parts, strict=True)
+            )
+            return ShadowReport(found=found, seconds=0.0, peak_rss=0)
         assert isinstance(job, RoundJob)
         own = summary("good", "own", job.epoch)
         found = tuple(self._found(one.weights, job.epoch) for one in job.candidates)
@@ -81,7 +99,24 @@ class Measurer:
         if kind == "broken":
             told = Unmeasured(kind="peer", code="E0609", message="holds NaN")
             return Finding(unmeasured=told)
-        return Finding(summary=summary(kind, weights, epoch))
+        gain = self.gains.get(kind, 0.3 if kind == "good" else -0.3)
+        return Finding(summary=summary(kind, weights, epoch), shadow=scored(gain))
+
+
+def scored(gain: float, anchors: float | None = None) -> tuple[Scored, ...]:
+    """A text's parts that gain so much on the mean."""
+    rest = gain if anchors is None else anchors
+    place = str(PLACE)
+    return (
+        Scored(place, "probes", gains(gain, "probes")),
+        Scored(place, "anchors", gains(rest, "anchors")),
+    )
+
+
+def gains(mean: float, part: str) -> tuple[float, ...]:
+    """The gains of thirty documents."""
+    rng = random.Random(f"{mean} {part}")
+    return tuple(rng.gauss(mean, 0.05) for _ in range(30))
 
 
 def summary(kind: str, name: str, epoch: int) -> UpdateSummary:
@@ -127,7 +162,9 @@ class Node:
             learner=self.measurer,
             events=events,
             memory_bytes=0,
-            network=SimpleNamespace(dht=_no_dht, offers=SimpleNamespace(refresh_now=_nothing)),
+            network=SimpleNamespace(
+                dht=_no_dht, swarm=_no_dht, offers=SimpleNamespace(refresh_now=_nothing)
+            ),
         )
         self.home = home
         self.base = self._base()
@@ -300,6 +337,7 @@ def test_what_was_judged_and_not_tried_is_open_after_a_kill_and_served_later(nod
     node.advance()
     assert node.served() == {first}
     node.trust.books = Books(node.trust.db, ME)  # as a restart reads them
+    node.trust.try_at.clear()
     node.services.learner = node.measurer
     trio.run(judging._try_again, node.services, PLACE)
     assert node.served() == {first, second}
@@ -338,3 +376,91 @@ def test_every_verdict_recomputes_from_the_evidence(node: Node) -> None:
     found = verify(_bundle(node.services, PEERS[1].node, PLACE))
     assert [one.recorded for one in found.verdicts] == ["equal"] * len(found.verdicts)
     assert found.verdicts
+
+
+def _outcomes(node: Node, manifest: ContentId) -> list[tuple[str, str]]:
+    return [(one.stage, one.outcome) for one in node.trust.gate.decisions(manifest)]
+
+
+def test_a_marginal_update_is_judged_well_and_not_taken_with_its_numbers(node: Node) -> None:
+    node.measurer.gains["good"] = 0.008
+    sent = node.send(PEERS[0], "small", "good")
+    node.advance()
+    assert node.served() == set()
+    [unfit] = node.trust.books.place(PLACE).merges[-1][1].unfit
+    assert (unfit.update, unfit.code) == (sent, "gate_gain")
+    assert _outcomes(node, sent) == [("shadow", "reject")]
+    [one] = node.trust.gate.decisions(sent)
+    numbers = msgspec.json.decode(one.raw)
+    assert numbers["alone"]
+    assert {check["code"] for check in numbers["checks"]} >= {"peers", "gain", "damage", "arm"}
+
+
+def test_what_harms_the_served_set_together_stays_out(node: Node) -> None:
+    node.measurer.together = -0.05
+    node.send(PEERS[0], "first", "good")
+    node.advance()
+    first = node.served()
+    second = node.send(PEERS[1], "second", "good")
+    node.advance()
+    assert node.served() == first
+    assert _outcomes(node, second)[-1] == ("together", "reject")
+
+
+def test_a_change_that_harms_live_text_is_rolled_back_and_does_not_come_again(node: Node) -> None:
+    first = node.send(PEERS[0], "first", "good")
+    node.advance()
+    node.send(PEERS[1], "next", "good")
+    node.measurer.live = -0.05
+    node.advance()
+    assert first not in node.served()
+    assert _outcomes(node, first) == [
+        ("shadow", "accept"),
+        ("together", "accept"),
+        ("trial", "reject"),
+    ]
+    [dropped] = [one.dropped for _, one in node.trust.books.place(PLACE).merges if one.dropped]
+    assert dropped == (first,)
+    assert gating.state(node.services, PLACE).rollout.rolled_back == (first,)
+
+
+def _told(node: Node, by: Identity, update: ContentId, mean: float) -> None:
+    gain = Gain(
+        by=by.node,
+        place=PLACE,
+        update=update,
+        model=node.base.model,
+        documents=40,
+        mean=mean,
+        error=0.01,
+        measured_at=1.0,
+    )
+    node.trust.gate.keep_gain(PLACE, update, by.node, seal(by, gain))
+
+
+@pytest.mark.parametrize(("said", "served"), [(0.2, True), (-0.2, False)])
+def test_two_other_keepers_have_a_say_and_a_single_one_has_not(
+    node: Node, said: float, served: bool
+) -> None:
+    sent = node.send(PEERS[0], "good", "good")
+    for by in PEERS[1:3]:
+        _told(node, by, sent, said)
+    node.advance()
+    assert (sent in node.served()) == served
+    [one] = [d for d in node.trust.gate.decisions(sent) if d.stage == "shadow"]
+    numbers = msgspec.json.decode(one.raw)
+    assert (numbers["others"], numbers["alone"]) == (2, False)
+    alone = node.send(PEERS[3], "alone", "good")
+    _told(node, PEERS[1], alone, -0.2)
+    _told(node, PEERS[3], alone, 5.0)  # the publisher's own word is not heard
+    node.advance()
+    assert alone in node.served()
+
+
+def test_others_cannot_carry_an_update_against_own_text(node: Node) -> None:
+    node.measurer.gains["good"] = -0.02
+    sent = node.send(PEERS[0], "good", "good")
+    for by in PEERS[1:5]:
+        _told(node, by, sent, 0.5)
+    node.advance()
+    assert sent not in node.served()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2pllm import gate, rollout
 from p2pllm.arm import Arm, ArmRule, adopted, may_propose, observe, proposed
-from p2pllm.bounds import estimate, needed, pool, quantile
+from p2pllm.bounds import Estimate, estimate, needed, pool, quantile
 from p2pllm.gate import Decision, Facts, Rule, Shadow
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.rollout import Pace, State, Waiting
@@ -273,3 +273,26 @@ def test_the_bench_has_its_keys_and_meets_its_targets_in_short() -> None:
     assert found["hidden_damage"]["promoted"] == 0
     assert found["baselines"]["always"]["false_accept"] == 1
     assert found["baselines"]["surprise only"]["false_accept"] > 0.1
+
+
+def test_a_word_counts_by_its_weight_and_half_of_all_words_is_enough_to_stop() -> None:
+    own, other = Estimate(0.1, 0.01, 40), Estimate(-0.2, 0.01, 40)
+    parts = {"me": own, "ann": other, "ben": other}
+    assert pool(parts, 0.02, {"ann": 0.5, "ben": 0.5}).mean < 0
+    assert pool(parts, 0.02, {"ann": 0.25, "ben": 0.25}).mean == pytest.approx(0.1 / 1.5)
+    up = {"me": Estimate(-0.1, 0.01, 40), "eve": Estimate(5.0, 0.01, 40)}
+    assert pool(up, 0.02, {"eve": 1.0}).mean < 0
+
+
+def test_with_few_other_keepers_own_text_must_say_more() -> None:
+    few, many = gate.among(RULE, 0), gate.among(RULE, 5)
+    assert (few.peers, many.peers) == (1, 3)
+    assert few.gain == pytest.approx(1.5 * RULE.gain)
+    assert many.gain == RULE.gain
+    me = NodeId("me")
+    made = Shadow(probes={me: texts(0.035)}, own=me, anchors=texts(0.0, 2000))
+    facts = msgspec.structs.replace(FACTS, by=me)  # its own update
+    assert gate.judge(facts, made, few, armed=False).outcome != "accept"
+    assert gate.judge(facts, made, many, armed=False).outcome == "hold"
+    clear = msgspec.structs.replace(made, probes={me: texts(0.06)})
+    assert gate.judge(facts, clear, few, armed=False).outcome == "accept"

@@ -8,6 +8,8 @@ from nacl.signing import SigningKey
 from gossip.messages import (
     ANNOUNCE_PURPOSE,
     MAX_ANNOUNCE_BYTES,
+    MAX_GAINLIST_BYTES,
+    MAX_GAINS_BYTES,
     MAX_HEADLIST_BYTES,
     MAX_HEADS_BYTES,
     MAX_NEWS_BYTES,
@@ -15,6 +17,8 @@ from gossip.messages import (
     MAX_SKETCHED_BYTES,
     MAX_TOLD_BYTES,
     Announce,
+    GainList,
+    GainsAsked,
     Give,
     HeadList,
     HeadsAsked,
@@ -27,9 +31,10 @@ from gossip.messages import (
     Want,
 )
 from gossip.shelf import MAX_KEPT_BYTES, Kept
-from p2pllm import blocks, codec, heads, manifest, partial
+from p2pllm import blocks, codec, gains, heads, manifest, partial
 from p2pllm.advert import MAX_RECORD_BYTES, Advert, Presence, Provider
 from p2pllm.blocks import Frame
+from p2pllm.gains import Gain
 from p2pllm.heads import Accepted, Head
 from p2pllm.ids import ContentId, content_id
 from p2pllm.keys import Identity
@@ -228,6 +233,16 @@ SUMMARY = UpdateSummary(
     sketch=SKETCH.forms,
     sketch_true=True,
 )
+GAIN = Gain(
+    by=IDENTITY.node,
+    place=CARDIOLOGY,
+    update=named("update"),
+    model=BASE_MODEL,
+    documents=48,
+    mean=0.0625,
+    error=0.015625,
+    measured_at=NOW,
+)
 CUT = blocks.make(
     named("parent"),
     Frame(layers=4, hidden=32, ffn=20, groups=3, heads=2, head_dim=8),
@@ -260,6 +275,15 @@ VECTORS = (
     Vector("told.1", Told(records=(b"signed", b"\x00\xff")), MAX_TOLD_BYTES),
     Vector("sketchof.1", SketchAsked(manifest=named("update")), MAX_REQUEST_BYTES),
     Vector("sketched.1", Sketched(record=b"signed"), MAX_SKETCHED_BYTES),
+    Vector("gain.1", GAIN, gains.MAX_GAIN_BYTES, gains.PURPOSE),
+    Vector(
+        "gains.1",
+        GainsAsked(place=Place("en", "medical"), updates=(named("update"), named("update 2"))),
+        MAX_GAINS_BYTES,
+    ),
+    Vector(
+        "gainlist.1", GainList(keeps=True, records=(b"signed", b"\x00\xff")), MAX_GAINLIST_BYTES
+    ),
     Vector("want.1", Want(blob=named("blob"), first=256, count=16), MAX_REQUEST_BYTES),
     Vector(
         "give.1.ok",
