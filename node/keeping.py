@@ -20,8 +20,9 @@ from node.requests import PullRequest
 from node.services import Services
 from node.telling import Telling
 from p2pllm import adopt
-from p2pllm.adopt import Following, Vouched
+from p2pllm.adopt import Change, Following, Vouched
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
+from p2pllm.heads import Head
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.manifest import MAX_MANIFEST_BYTES, open_manifest
 from p2pllm.names import Place
@@ -65,7 +66,8 @@ class Keeping:
 
     async def _apply(self, place: Place) -> None:
         services, known = self._services, following(self._services, place)
-        found = adopt.change(known, may_apply(services, place))
+        await _seek(services, place)
+        found = change(services, place, known)
         if found.drop:
             take_back(services, place, found.drop, back=False)
         if not known.auto:
@@ -90,14 +92,47 @@ class Keeping:
         note_applied(self._services, place, one)
 
 
-def may_apply(services: Services, place: Place) -> tuple[Vouched, ...]:
-    """What may be applied at a place by this node's own verdicts and those it trusts."""
-    trust = services.trust
-    own = trust.heads.read(place)
-    heard = services.network.shelf.of(place)
-    trusted = {one.by for one in heard if trust.opinions.state(one.by, place) == "trusted"}
-    mine = own.accepted if own else ()
-    return adopt.vouched(services.identity.node, mine, heard, trusted, _refused(services, place))
+def change(services: Services, place: Place, known: Following) -> Change:
+    """What is due at a place by this node's own verdicts and those of keepers it trusts.
+
+    Where one of these is gone, the keepers that it trusted count for it; what they brought in
+    stays when it is back.
+    """
+    own, heard = services.trust.heads.read(place), services.network.shelf.of(place)
+    trusted, named = _trusted(services, place, heard)
+    absent = services.network.presence.absent
+    standing_in = {heir for heir, by in named.items() if by & absent}
+    refused = _refused(services, place)
+
+    def by_word_of(keepers: set[NodeId]) -> tuple[Vouched, ...]:
+        mine = own.accepted if own else ()
+        return adopt.vouched(services.identity.node, mine, heard, keepers, refused)
+
+    may, stays = by_word_of(trusted | standing_in), by_word_of(trusted | named.keys())
+    return adopt.change(known, may, stays)
+
+
+def _trusted(
+    services: Services, place: Place, heard: list[Head]
+) -> tuple[set[NodeId], dict[NodeId, set[NodeId]]]:
+    """The keepers that are trusted here, and those whom they name."""
+    opinions = services.trust.opinions
+    trusted = {one.by for one in heard if opinions.state(one.by, place) == "trusted"}
+    named = adopt.heirs(heard, trusted)
+    return trusted, {heir: by for heir, by in named.items() if not opinions.shut(heir, place)}
+
+
+async def _seek(services: Services, place: Place) -> None:
+    """Look whether the keepers that name others are still there."""
+    _, named = _trusted(services, place, services.network.shelf.of(place))
+    network = services.network
+    try:
+        dht = network.dht()
+    except Unavailable:
+        return
+    if network.peers.connected:  # or it is this node that is gone
+        keepers = {keeper for by in named.values() for keeper in by}
+        await network.presence.seek(dht, keepers, network.peers.connected)
 
 
 def _refused(services: Services, place: Place) -> set[ContentId]:

@@ -6,6 +6,7 @@ another instance that was issued after we started can only come from a living tw
 
 import secrets
 import time
+from collections.abc import Collection, Iterable
 
 import trio
 
@@ -15,6 +16,7 @@ from gossip.endpoint import Endpoint
 from node.events import Events
 from p2pllm.advert import Presence
 from p2pllm.errors import LocalError, Unavailable
+from p2pllm.ids import NodeId
 from p2pllm.keys import Identity
 
 LIVES = 3  # a presence outlives this many missed renewals
@@ -31,6 +33,8 @@ class Presences:
         self._instance = secrets.token_hex(16)
         self._started_at = time.time()
         self.twin: LocalError | None = None
+        self.absent: set[NodeId] = set()  # of those that were sought
+        self._sought: dict[NodeId, float] = {}
 
     async def run(self, dht: Dht, endpoint: Endpoint) -> None:
         """Renew until cancelled."""
@@ -41,6 +45,17 @@ class Presences:
             except Unavailable as away:
                 self._events.emit("presence", state="failed", message=away.message)
             await trio.sleep(self._every_s)
+
+    async def seek(self, dht: Dht, peers: Iterable[NodeId], here: Collection[NodeId]) -> None:
+        """Find out which of these are gone: not among those `here`, and without a presence."""
+        for peer in peers:
+            now = time.time()
+            if peer in here:
+                self.absent.discard(peer)
+            elif now >= self._sought.get(peer, 0.0) + self._every_s:
+                self._sought[peer] = now
+                found = await index.presence(dht, peer, now)
+                (self.absent.add if found is None else self.absent.discard)(peer)
 
     async def _look(self, dht: Dht) -> None:
         now = time.time()

@@ -20,7 +20,7 @@ from node.backoff import pause
 from node.services import Services
 from p2pllm import heads
 from p2pllm.errors import PeerError, Unavailable
-from p2pllm.heads import Head, Stamp
+from p2pllm.heads import MAX_HEIRS, Head, Stamp
 from p2pllm.ids import NodeId
 from p2pllm.names import Place
 
@@ -74,7 +74,7 @@ class Telling:
         if came:
             self._news(place, True)
         ask = [*sorted(came), *(self._next(place, here) if in_turn else ())]
-        if self._show(place):
+        if self._show(place, again=in_turn):
             self._news(place, False)
             ask += self._some(here)
         for peer in dict.fromkeys(ask):
@@ -95,10 +95,13 @@ class Telling:
     def _some(here: Collection[NodeId]) -> list[NodeId]:
         return random.sample(sorted(here), min(TELL, len(here)))
 
-    def _show(self, place: Place) -> bool:
-        """Put our head among those that are told, if its file is another one than before."""
+    def _show(self, place: Place, *, again: bool) -> bool:
+        """Put our head among those that are told, if its file is another one than before.
+
+        again   look as well whether it names the keepers that are trusted now
+        """
         stamp = self._services.trust.heads.stamp(place)
-        if not stamp or stamp == self._shown.get(place):
+        if stamp is None or (stamp == self._shown.get(place) and not again):
             return False
         self._shown[place] = stamp
         return show_own(self._services, place)
@@ -164,18 +167,25 @@ class Telling:
 def show_own(services: Services, place: Place) -> bool:
     """Put what this node serves among the heads that it tells; whether that was news.
 
-    A node that was restored from an old copy signed later heads in its earlier life, which others
-    hold: what it serves now gets a number beyond those, or nobody would take it.
+    It names the keepers that are trusted here, who stand in for this one when it is gone. A node
+    that was restored from an old copy signed later heads in its earlier life, which others hold:
+    what it serves now gets a number beyond those, or nobody would take it.
     """
     shelf, files = services.network.shelf, services.trust.heads
     own = files.read(place)
     if own is None:
         return False
-    told = shelf.by(place, own.by)
-    twin = services.network.presence.twin is not None
-    if told is not None and told != own and told.seq >= own.seq and not twin:
-        own = files.write(
-            heads.seal(services.identity, msgspec.structs.replace(own, seq=told.seq + 1))
-        )
+    told, heirs = shelf.by(place, own.by), _heirs(services, place)
+    seq = max(own.seq, told.seq if told is not None else 0)
+    other = own.heirs != heirs or (told is not None and told.seq >= own.seq and told != own)
+    if other and services.network.presence.twin is None:  # or the two would outbid each other
+        own = msgspec.structs.replace(own, seq=seq + 1, heirs=heirs)
+        files.write(heads.seal(services.identity, own))
     # A signature is a function of key and text, so this is the record that was written.
     return shelf.add(heads.seal(services.identity, own), 1.0, time.time()) is not None
+
+
+def _heirs(services: Services, place: Place) -> tuple[NodeId, ...]:
+    keepers = {head.by for head in services.network.shelf.of(place)} - {services.identity.node}
+    state = services.trust.opinions.state
+    return tuple(sorted(each for each in keepers if state(each, place) == "trusted")[:MAX_HEIRS])

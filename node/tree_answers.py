@@ -13,7 +13,6 @@ from node.judging import hear_again
 from node.offers import advert_of
 from node.requests import FollowRequest, parse
 from node.services import Services
-from p2pllm import adopt
 from p2pllm.advert import Advert
 from p2pllm.errors import LocalError, Unavailable
 from p2pllm.ids import ContentId, NodeId
@@ -136,7 +135,7 @@ def _follow_card(services: Services) -> Document:
 
 def _place_card(services: Services, place: Place) -> Document:
     state = keeping.following(services, place)
-    waiting = adopt.change(state, keeping.may_apply(services, place)).apply
+    waiting = keeping.change(services, place, state).apply
     return {
         "place": str(place),
         "auto": state.auto,

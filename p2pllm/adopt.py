@@ -69,12 +69,27 @@ def vouched(
     )
 
 
-def change(following: Following, may: Iterable[Vouched]) -> Change:
-    """From what is applied to what may be; what a person rolled back stays out."""
+def heirs(heads: Iterable[Head], trusted: Collection[NodeId]) -> dict[NodeId, set[NodeId]]:
+    """Whom the trusted keepers name, each with those who name it."""
+    found: dict[NodeId, set[NodeId]] = {}
+    for head in heads:
+        for heir in head.heirs if head.by in trusted else ():
+            found.setdefault(heir, set()).add(head.by)
+    return found
+
+
+def change(
+    following: Following, may: Iterable[Vouched], stays: Iterable[Vouched] | None = None
+) -> Change:
+    """From what is applied to what may be; what a person rolled back stays out.
+
+    stays   what is not taken back if it is applied, where that is more than `may`
+    """
     wanted = {one.manifest: one for one in may if one.manifest not in following.back}
+    left = wanted.keys() if stays is None else wanted.keys() | {one.manifest for one in stays}
     return Change(
         apply=tuple(wanted[key] for key in sorted(wanted.keys() - following.applied.keys())),
-        drop=tuple(sorted(following.applied.keys() - wanted.keys())),
+        drop=tuple(sorted(following.applied.keys() - left)),
     )
 
 

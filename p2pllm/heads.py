@@ -20,8 +20,10 @@ from p2pllm.names import Place
 
 PURPOSE = "head.1"
 MAX_ACCEPTED = 256  # LoRA updates stacked at one place; each costs memory wherever it is served
-Stamp = tuple[int, int]
+MAX_HEIRS = 8
 MAX_HEAD_BYTES = 32 * 1024  # 256 pairs of at most 100 bytes, and the rest
+
+Stamp = tuple[int, int]
 
 
 class Accepted(msgspec.Struct, frozen=True, order=True):
@@ -31,18 +33,22 @@ class Accepted(msgspec.Struct, frozen=True, order=True):
     weight: Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True, tag="head.1"):
+class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="head.1"):
     """The accepted set of one place as one node sees it. Signed as `head.1`."""
 
     by: NodeIdField
     place: Place
     seq: Annotated[int, msgspec.Meta(ge=1, le=2**53)]  # grows with each change by this node
     accepted: Annotated[tuple[Accepted, ...], msgspec.Meta(max_length=MAX_ACCEPTED)]
+    # Keepers that this one trusts: who trusts this one may go by their word once it is gone.
+    heirs: Annotated[tuple[NodeIdField, ...], msgspec.Meta(max_length=MAX_HEIRS)] = ()
 
     def __post_init__(self) -> None:
         names = [pair.manifest for pair in self.accepted]
         if any(a >= b for a, b in pairwise(names)):
             raise ValueError("accepted updates are not in strictly rising order of their ids")
+        if any(a >= b for a, b in pairwise(self.heirs)):
+            raise ValueError("heirs are not in strictly rising order")
 
 
 def canonical(pairs: Iterable[Accepted]) -> tuple[Accepted, ...]:

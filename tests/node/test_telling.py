@@ -18,12 +18,12 @@ from p2pllm.keys import Identity
 from p2pllm.names import Place
 
 PLACE = Place("en", "medical")
-US = Identity(SigningKey(b"\1" * 32))
+US, THEM, OTHER = (Identity(SigningKey(bytes([number]) * 32)) for number in (1, 2, 3))
 
 
-def signed(seq: int, *numbers: int) -> bytes:
+def signed(seq: int, *numbers: int, by: Identity = US) -> bytes:
     accepted = tuple(Accepted(ContentId(f"{n:064x}"), 0.5) for n in sorted(numbers))
-    return heads.seal(US, Head(by=US.node, place=PLACE, seq=seq, accepted=accepted))
+    return heads.seal(by, Head(by=by.node, place=PLACE, seq=seq, accepted=accepted))
 
 
 @pytest.fixture
@@ -31,7 +31,9 @@ def node(tmp_path: Path) -> Iterator[Any]:
     shelf = HeadShelf(tmp_path / "heads.db")
     presence = SimpleNamespace(twin=None)
     network = SimpleNamespace(shelf=shelf, presence=presence)
-    trust = SimpleNamespace(heads=HeadFile(tmp_path / "heads"))
+    states = {THEM.node: "trusted"}
+    opinions = SimpleNamespace(state=lambda peer, _place: states.get(peer, "probation"))
+    trust = SimpleNamespace(heads=HeadFile(tmp_path / "heads"), opinions=opinions)
     yield SimpleNamespace(network=network, trust=trust, identity=US)
     shelf.close()
 
@@ -72,3 +74,16 @@ def test_two_nodes_of_one_key_do_not_outbid_each_other(node: Any) -> None:
     node.network.shelf.add(signed(9, 1, 2), 0.5, 1.0)
     assert not show_own(cast(Services, node), PLACE)
     assert told(node) == (9, 2)
+
+
+def test_a_head_names_the_keepers_that_its_node_trusts(node: Any) -> None:
+    services, files = cast(Services, node), node.trust.heads
+    files.write(signed(1, 1))
+    assert show_own(services, PLACE)
+    assert files.read(PLACE).heirs == ()
+    for keeper in (THEM, OTHER):
+        node.network.shelf.add(signed(1, 1, by=keeper), 0.5, 1.0)
+    assert show_own(services, PLACE)
+    assert files.read(PLACE).heirs == (THEM.node,)
+    assert files.read(PLACE).seq == 2
+    assert not show_own(services, PLACE)

@@ -1,5 +1,6 @@
 """What is applied: own verdicts and trusted keepers' word, once each, and back again."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +75,20 @@ def test_the_order_of_heads_does_not_matter(heads: list[Head]) -> None:
     usual = [head(ANN, 1, 2), head(BEN, 2, 3)]
     found = adopt.vouched(ME, some(4), heads, {ANN, BEN}, ())
     assert found == adopt.vouched(ME, some(4), usual, {ANN, BEN}, ())
+
+
+def test_heirs_are_those_whom_trusted_keepers_name() -> None:
+    named = [msgspec.structs.replace(head(ANN, 1), heirs=(BEN,)), head(BEN, 2)]
+    assert adopt.heirs(named, {ANN}) == {BEN: {ANN}}
+    assert adopt.heirs(named, {BEN}) == {}
+
+
+def test_what_an_heir_brought_in_stays_when_it_counts_no_more() -> None:
+    heads = [head(ANN, 1), head(BEN, 1, 2)]
+    ann, both = (adopt.vouched(ME, (), heads, who, ()) for who in ({ANN}, {ANN, BEN}))
+    state = Following(auto=True)
+    for one in adopt.change(state, both, both).apply:
+        state = adopt.applied(state, one, 10.0)
+    assert adopt.change(state, ann, both) == adopt.Change((), ())
+    assert adopt.change(state, ann).drop == (cid(2),)
+    assert ids(adopt.change(Following(auto=True), ann, both).apply) == {cid(1)}

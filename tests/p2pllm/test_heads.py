@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,3 +131,13 @@ def test_a_forged_head_is_not_kept(tmp_path: Path) -> None:
         HeadFile(tmp_path).write(bytes(64) + record[64:])
     assert refused.value.code == "E0602"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_head_without_heirs_is_written_as_before_and_one_with_them_in_order() -> None:
+    plain = a_head(1, "a")
+    assert b"heirs" not in heads.seal(IDENTITY, plain)
+    first, second = sorted((ALICE.node, BOB.node))
+    named_heirs = msgspec.structs.replace(plain, heirs=(first, second))
+    assert heads.open_head(heads.seal(IDENTITY, named_heirs)) == named_heirs
+    with pytest.raises(ValueError, match="heirs"):
+        msgspec.structs.replace(plain, heirs=(second, first))
