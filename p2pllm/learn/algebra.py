@@ -27,6 +27,8 @@ from p2pllm.learn.steps import Step, silent
 
 Index = Sequence[int] | torch.Tensor | None  # into a weight of the parent; None: all, in order
 ALL_BUT_ROUNDING = 1 - 1e-9  # energy: below are the last bits of float32
+MOST = 4.0  # times: how far `balanced` scales a weight
+TURNS = 200
 TINY = 1e-12  # of the largest singular value: directions below are rounding
 
 
@@ -88,15 +90,37 @@ def aggregate(updates: Sequence[Update]) -> Delta:
     rows and in columns. Raises ValueError for weights that are not above 0, for a module the block
     has not, and for shapes that do not fit.
     """
-    if any(not update.weight > 0 for update in updates):
-        raise ValueError("a weight is not above 0")
-    pieces: dict[str, list[_Piece]] = {}
-    for update in updates:
-        for name, factors in update.delta.items():
-            part = _part_of(name, update.parts) if update.parts is not None else None
-            module = part.module if part else name
-            pieces.setdefault(module, []).append(_piece(factors, update.weight, part))
-    return {module: _mean(found) for module, found in sorted(pieces.items())}
+    pieces = _by_module(updates)
+    return {module: _mean(list(found.values())) for module, found in sorted(pieces.items())}
+
+
+def shares(updates: Sequence[Update]) -> torch.Tensor:
+    """How much of the aggregate is whose: the mean, over all entries that anybody has."""
+    members, counts = _patterns(updates)
+    return _shares(
+        members, counts, torch.tensor([one.weight for one in updates], dtype=torch.float64)
+    )
+
+
+def balanced(updates: Sequence[Update]) -> list[Update]:
+    """The same changes, weighed so that each has the share of the aggregate that its weight says.
+
+    A large block has entries that few others have, so in the aggregate its change counts for more
+    than its weight, and that of a small block for less. The weights are scaled in turns until the
+    shares are right (Sinkhorn's iteration), each by no more than `MOST`: a tiny block does not
+    drown the others in the few entries it has.
+    """
+    members, counts = _patterns(updates)
+    wanted = torch.tensor([one.weight for one in updates], dtype=torch.float64)
+    wanted = wanted / wanted.sum()
+    weights = wanted
+    for _turn in range(TURNS):
+        weights = weights * wanted / _shares(members, counts, weights)
+        weights = (weights / weights.sum()).clamp(wanted / MOST, wanted * MOST)
+    return [
+        msgspec.structs.replace(one, weight=float(weight))
+        for one, weight in zip(updates, weights, strict=True)
+    ]
 
 
 def recompress(
@@ -151,6 +175,43 @@ def angles(one: Delta, other: Delta) -> dict[str, tuple[torch.Tensor, torch.Tens
             torch.linalg.svdvals(x.right.T @ y.right).clamp(max=1.0),
         )
     return found
+
+
+def _by_module(updates: Sequence[Update]) -> dict[str, dict[int, "_Piece"]]:
+    """The changes of each module of the parent, by the number of the update."""
+    if any(not update.weight > 0 for update in updates):
+        raise ValueError("a weight is not above 0")
+    pieces: dict[str, dict[int, _Piece]] = {}
+    for number, update in enumerate(updates):
+        for name, factors in update.delta.items():
+            part = _part_of(name, update.parts) if update.parts is not None else None
+            module = part.module if part else name
+            pieces.setdefault(module, {})[number] = _piece(factors, update.weight, part)
+    return pieces
+
+
+def _shares(members: torch.Tensor, counts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    held = members * weights
+    return counts @ (held / held.sum(1, keepdim=True)) / counts.sum()
+
+
+def _patterns(updates: Sequence[Update]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Who has an entry: each set of updates that occurs, as ones and zeros, and how often."""
+    found: dict[tuple[float, ...], int] = {}
+    for pieces in _by_module(updates).values():
+        sides = []
+        for side in ("rows", "columns"):
+            known = {number: getattr(piece, side) for number, piece in pieces.items()}
+            none = torch.zeros_like(next(iter(known.values())))
+            masks = [known.get(number, none) for number in range(len(updates))]
+            sides.append(torch.unique(torch.stack(masks, 1), dim=0, return_counts=True))
+        (rows, row_counts), (columns, column_counts) = sides
+        for row, count in zip(rows, row_counts.tolist(), strict=True):
+            for column, times in zip(columns, column_counts.tolist(), strict=True):
+                who = tuple((row * column).tolist())
+                found[who] = found.get(who, 0) + count * times
+    found.pop((0.0,) * len(updates), None)
+    return torch.tensor(list(found)).double(), torch.tensor(list(found.values())).double()
 
 
 class _Piece(msgspec.Struct, frozen=True):

@@ -1,8 +1,9 @@
 """The gather job: what blocks learnt, as one adapter of their parent or of another block.
 
 Each adapter is lifted into the parent by its block's `block.cut`; the mean divides each entry by
-the weights of those that have it; a block gets what of the mean it has. With one adapter of the
-parent alone it is the way down: that adapter, restricted to a block.
+the weights of those that have it, balanced so that a large block counts for no more; a block gets
+what of the mean it has. With one adapter of the parent alone it is the way down: that adapter,
+restricted to a block.
 """
 
 import time
@@ -36,7 +37,7 @@ def gather(job: GatherJob, say: Say) -> GatherReport:
         step(Path(part.adapter_dir).name, number, len(job.parts))
         updates.append(_update(part, base_dir, parent))
     say(Progress(stage="gather", message=f"{len(updates)} adapters"))
-    whole = algebra.aggregate(updates)
+    whole = algebra.aggregate(algebra.balanced(updates))
     if job.into_dir:
         whole = algebra.restrict(whole, _parts(Path(job.into_dir), parent))
     norm = delta.norm(whole)

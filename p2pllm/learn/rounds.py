@@ -2,8 +2,9 @@
 
 Each client holds a block (or the whole base), text of its own and a rank it can afford. In a round
 it tunes a fresh adapter on what its block is by now; the changes are lifted into the parent and
-averaged, each entry over the clients that have it (`algebra.aggregate`); the mean, with momentum,
-is the round's step of the parent and, restricted, of every block. So after each round all of them
+averaged, each entry over the clients that have it (`algebra.aggregate`), so weighed that no client
+counts for more because its block is large (`algebra.balanced`); the mean, with momentum, is the
+round's step of the parent and, restricted, of every block. So after each round all of them
 stand on the same sum of steps. The idea is that of LEGO (arXiv 2410.18287, figure 1); exact for any
 shapes and ranks, where averaging factors is not.
 
@@ -20,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from p2pllm.jobs import Progress
-from p2pllm.learn.algebra import Parts, Update, aggregate, restrict
+from p2pllm.learn.algebra import Parts, Update, aggregate, balanced, restrict
 from p2pllm.learn.delta import Delta, Factors, stack
 from p2pllm.learn.graft import grafted
 
@@ -39,12 +40,13 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     rows: torch.Tensor  # (count, seq) token ids
     rank: int = 8
     weight: float = 1.0
+    pace: float = 1.0  # how many steps it does in the time of one: a smaller block is faster
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """How a round goes."""
 
-    steps: int = 20  # of each client
+    steps: int = 20  # of each client, times its pace
     batch: int = 8
     lr: float = 5e-3
     server_rate: float = 1.0  # how much of the mean is taken
@@ -84,7 +86,7 @@ def play(
 
 def step_of(updates: Sequence[Update], last: Delta, rules: Rules) -> Delta:
     """What the parent moves by: the mean of the changes, and some of its last step."""
-    parts = [(aggregate(updates), rules.server_rate)]
+    parts = [(aggregate(balanced(updates)), rules.server_rate)]
     if last and rules.momentum:
         parts.append((last, rules.momentum))
     return slim(stack(parts))
@@ -118,17 +120,6 @@ def slim(change: Delta) -> Delta:
     return made
 
 
-def replay(rounds: Iterable[Round], rules: Rules, without: int | None = None) -> Delta:
-    """What the rounds come to, one client left out of every mean: nothing is tuned anew."""
-    last: Delta = {}
-    steps: list[tuple[Delta, float]] = []
-    for one in rounds:
-        updates = [update for at, update in enumerate(one.updates) if at != without]
-        last = step_of(updates, last, rules)
-        steps.append((last, 1.0))
-    return slim(stack(steps))
-
-
 def local(client: Client, rules: Rules, number: int) -> tuple[Delta, float]:
     """One client's tuning of one round: its change, and the loss of the last step."""
     rng = random.Random(f"{rules.seed}/{number}/{client.name}")
@@ -137,8 +128,8 @@ def local(client: Client, rules: Rules, number: int) -> tuple[Delta, float]:
     leaves = [leaf for factors in made.values() for leaf in (factors.b, factors.a)]
     optimizer = torch.optim.AdamW(leaves, lr=rules.lr, weight_decay=0.0)
     client.network.requires_grad_(False)
-    loss = 0.0
-    for step in range(rules.steps):
+    loss, steps = 0.0, round(rules.steps * client.pace)
+    for step in range(steps):
         picked = [rng.randrange(len(client.rows)) for _ in range(rules.batch)]
         rows = client.rows[picked]
         with grafted(client.network, made):
@@ -147,7 +138,7 @@ def local(client: Client, rules: Rules, number: int) -> tuple[Delta, float]:
         answer.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(leaves, CLIP)
         for group in optimizer.param_groups:
-            group["lr"] = rules.lr * min(1.0, (step + 1) / 3) * (1 - 0.9 * step / rules.steps)
+            group["lr"] = rules.lr * min(1.0, (step + 1) / 3) * (1 - 0.9 * step / steps)
         optimizer.step()
         optimizer.zero_grad()
         loss = answer.item()

@@ -6,7 +6,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 WIDE, HIGH, LEFT, TOP = 640, 360, 60, 30
-COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b8860b", "#444444", "#16a085")
+COLOURS = ("#000000", "#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b8860b", "#444444", "#16a085")
 
 
 def draw(folder: Path, report: Mapping[str, Any]) -> list[str]:
@@ -15,11 +15,12 @@ def draw(folder: Path, report: Mapping[str, Any]) -> list[str]:
     curve = report["curve"]
     lines = {"parent": [point["parent"] for point in curve]}
     lines |= {name: [point["clients"][name] for point in curve] for name in curve[0]["clients"]}
+    lines |= {"parent, equal work": [point["parent"] for point in report["curve_equal_work"]]}
     lines |= {"FedAvg, whole model": report["fedavg_curve"]}
     made = {
         "rounds.svg": _lines("Loss on the union after each round, nats a token", lines),
         "leave-one-out.svg": _bars(
-            "What the parent loses without one client, nats a token",
+            "How much worse the parent is without one client, nats a token",
             {name: one["worse_by"] for name, one in report["leave_one_out"].items()},
         ),
     }

@@ -97,8 +97,11 @@ class World:
             (folder / "config.json").write_bytes(b"{}\n")
         return self.load(folder / "block"), cut
 
-    def clients(self, shares: Sequence[Share], shapes: Sequence[Shape] = SHAPES) -> list[Client]:
-        made = []
+    def clients(
+        self, shares: Sequence[Share], shapes: Sequence[Shape] = SHAPES, *, paced: bool = False
+    ) -> list[Client]:
+        """One for each share; `paced`: the fewer weights its block has, the more steps it does."""
+        made, whole = [], self.parent.num_parameters()
         for number, (share, shape) in enumerate(zip(shares, shapes, strict=True)):
             network, cut = self.block(shape)
             made.append(
@@ -109,6 +112,7 @@ class World:
                     rows=share.rows,
                     rank=shape.rank,
                     weight=float(len(share.rows)),
+                    pace=whole / network.num_parameters() if paced else 1.0,
                 )
             )
         return made

@@ -138,6 +138,40 @@ def test_changes_of_the_parent_itself_are_averaged_plainly() -> None:
     assert close(product(found, "other"), product(other, "other"))  # one alone has it
 
 
+@settings(deadline=None, max_examples=60)
+@given(federations())
+def test_shares_are_counted_and_weights_are_scaled_within_bounds(
+    given_: tuple[tuple[int, int], list[Update]],
+) -> None:
+    _shape, updates = given_
+    wanted = torch.tensor([update.weight for update in updates], dtype=torch.float64)
+    wanted = wanted / wanted.sum()
+    made = algebra.balanced(updates)
+    weights = torch.tensor([update.weight for update in made], dtype=torch.float64)
+    assert (weights <= algebra.MOST * wanted + 1e-12).all()
+    assert (weights >= wanted / algebra.MOST - 1e-12).all()
+    # By plain counting of the entries of a dense weight.
+    masks = torch.stack([dense_of(update)[1].flatten() for update in updates])
+    masks = masks[:, masks.any(0)]
+    shares = (masks * weights[:, None] / (masks * weights[:, None]).sum(0)).mean(1)
+    assert torch.allclose(algebra.shares(made), shares)
+    if masks.all():
+        assert torch.allclose(weights, wanted)
+
+
+def test_balancing_evens_nested_blocks_and_leaves_whole_ones_alone() -> None:
+    source = torch.Generator().manual_seed(5)
+    updates = []
+    for size in (12, 11, 8):
+        change = {PARENT: Factors(noise(source, size, 2), noise(source, 2, 7))}
+        updates.append(Update(change, 1.0, {PARENT: Part(PARENT, (12, 7), rows=range(size))}))
+    assert algebra.shares(updates)[0] > 0.42
+    even = algebra.balanced(updates)
+    assert torch.allclose(algebra.shares(even), torch.full((3,), 1 / 3).double(), atol=1e-6)
+    alike = [Update({PARENT: Factors(noise(source, 3, 1), noise(source, 1, 3))}, w) for w in (1, 3)]
+    assert [one.weight for one in algebra.balanced(alike)] == pytest.approx([0.25, 0.75])
+
+
 def test_what_does_not_fit_is_refused() -> None:
     source = torch.Generator().manual_seed(3)
     change = {BLOCK: Factors(noise(source, 5, 2), noise(source, 2, 4))}

@@ -9,7 +9,8 @@ import torch
 from p2pllm import adapter, blocks
 from p2pllm.errors import LocalError, PeerError
 from p2pllm.jobs_blocks import Gathered, GatherJob
-from p2pllm.learn import adapter_io, carve, delta, model
+from p2pllm.learn import adapter_io, algebra, carve, delta, model
+from p2pllm.learn.algebra import Update
 from p2pllm.learn.check import hash_base
 from p2pllm.learn.delta import Delta
 from p2pllm.learn.gather import gather
@@ -60,7 +61,16 @@ def test_the_mean_of_two_blocks_stands_on_their_parent(
     # Group 1 of layer 1 is in both blocks, group 0 in the first alone.
     first, second = whole(one, name), whole(two, "model.layers.0.self_attn.q_proj")
     got = whole(found, name)
-    assert torch.allclose(got[16:], (first[16:] + 2 * second) / 3, atol=1e-5)
+    updates = [
+        Update(
+            changed,
+            part.weight,
+            carve.parts(blocks.decode((Path(str(part.block_dir)) / blocks.CUT_FILE).read_bytes())),
+        )
+        for changed, part in zip((one, two), parts, strict=True)
+    ]
+    a, b = (update.weight for update in algebra.balanced(updates))
+    assert torch.allclose(got[16:], (a * first[16:] + b * second) / (a + b), atol=1e-5)
     assert torch.allclose(got[:16], first[:16], atol=1e-5)
 
 

@@ -1,15 +1,16 @@
-"""Rounds: everybody stands on the same sum of steps, and a client can be taken out of it."""
+"""Rounds: everybody stands on the same sum of steps, and each client counts as it should."""
 
 import copy
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from p2pllm import blocks
 from p2pllm.learn import algebra, carve, model, rounds
-from p2pllm.learn.delta import Delta
+from p2pllm.learn.delta import Delta, stack
 from p2pllm.learn.rounds import Client, Rules
 
 PARENT = "ab" * 32
@@ -63,7 +64,7 @@ def test_parent_and_blocks_move_by_the_same_sum(world: tuple[list[Client], Any])
     clients, parent = world
     before = copy.deepcopy([parent, *(client.network for client in clients)])
     played = list(rounds.play(clients, parent, RULES, 3, lambda event: None))
-    total = rounds.replay(played, RULES)
+    total = stack([(one.step, 1.0) for one in played])
     for name, change in moved(parent, before[0]).items():
         assert torch.allclose(change, whole(total)[name], atol=1e-5)
     for client, old in zip(clients, before[1:], strict=True):
@@ -73,28 +74,33 @@ def test_parent_and_blocks_move_by_the_same_sum(world: tuple[list[Client], Any])
     assert moved(parent, before[0])["model.layers.0.mlp.up_proj"].norm() > 1e-3
 
 
-def test_the_step_is_the_mean_over_those_who_have_an_entry(
+def test_the_step_is_the_balanced_mean_over_those_who_have_an_entry(
     world: tuple[list[Client], Any],
 ) -> None:
     clients, parent = world
     [played] = rounds.play(clients, parent, RULES, 1, lambda event: None)
     changes = [whole(algebra.lift(update.delta, update.parts)) for update in played.updates]
+    weights = [update.weight for update in algebra.balanced(played.updates)]
+    assert weights != pytest.approx([1 / 6, 2 / 6, 3 / 6])
     step = whole(played.step)
     up = "model.layers.1.mlp.up_proj"
-    all_three = sum(n * change[up] for n, change in zip((1, 2, 3), changes, strict=True)) / 6
-    assert torch.allclose(step[up][:24], all_three[:24])
-    two = (changes[0][up] + 2 * changes[1][up]) / 3
+    all_three = sum(n * change[up] for n, change in zip(weights, changes, strict=True))
+    assert torch.allclose(step[up][:24], all_three[:24] / sum(weights))
+    two = (weights[0] * changes[0][up] + weights[1] * changes[1][up]) / sum(weights[:2])
     assert torch.allclose(step[up][24:32], two[24:32])
     assert torch.allclose(step[up][32:], changes[0][up][32:])
 
 
-def test_a_client_taken_out_has_left_nothing(world: tuple[list[Client], Any]) -> None:
-    clients, parent = world
-    played = list(rounds.play(clients, parent, RULES, 2, lambda event: None))
-    without = whole(rounds.replay(played, RULES, without=0))
-    # Only the first client has these channels of layer 1.
-    assert torch.equal(without["model.layers.1.mlp.up_proj"][40:], torch.zeros(24, 32).double())
-    assert without["model.layers.1.mlp.up_proj"][:24].norm() > 0
+def test_a_client_of_twice_the_pace_does_twice_the_steps(world: tuple[list[Client], Any]) -> None:
+    client = world[0][1]
+    twice = msgspec.structs.replace(RULES, steps=2 * RULES.steps)
+    fast = msgspec.structs.replace(client, pace=2.0)
+    wanted, _loss = rounds.local(client, twice, 0)
+    got, _loss = rounds.local(fast, RULES, 0)
+    slow, _loss = rounds.local(client, RULES, 0)
+    for name, factors in wanted.items():
+        assert torch.equal(got[name].b, factors.b)
+        assert not torch.equal(slow[name].b, factors.b)
 
 
 def test_equal_rounds_are_equal(world: tuple[list[Client], Any]) -> None:
