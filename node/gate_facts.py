@@ -40,10 +40,8 @@ def facts_of(services: Services, known: PlaceBook, found: Ruling, *, seen: bool)
         seen=seen,
         size=services.models.manifest(update).size,
         trust=1.0 if mine else weight,
-        norm=_odd([_log(s.geometry.norm) for s in served], _log(one.geometry.norm) if one else None),
-        spectrum=_odd(
-            [s.geometry.spectrum.entropy for s in served], one.geometry.spectrum.entropy if one else None
-        ),
+        norm=_odd(_lengths(served), _lengths([one] if one else [])),
+        spectrum=_odd(_entropies(served), _entropies([one] if one else [])),
         novelty=novelty(one.sketch, [s.sketch for s in served]) if one else 1.0,
     )
 
@@ -54,10 +52,11 @@ def novelty(sketch: bytes, known: Sequence[bytes]) -> float:
     return 1.0 - max(0.0, nearest) ** 2
 
 
-def _odd(usual: Sequence[float], value: float | None) -> float:
+def _odd(usual: Sequence[float], one: Sequence[float]) -> float:
     """How many deviations a value is off the usual; 0 where nothing is usual yet."""
-    if value is None or len(usual) < USUAL:
+    if not one or len(usual) < USUAL:
         return 0.0
+    [value] = one
     middle = median(usual)
     spread = 1.4826 * median(abs(one - middle) for one in usual)
     return (value - middle) / max(LEAST_SPREAD, spread)
@@ -70,5 +69,9 @@ def _summary(
     return codec.decode(raw, UpdateSummary, MAX_SUMMARY_BYTES) if raw is not None else None
 
 
-def _log(length: float) -> float:
-    return log(max(length, 1e-12))
+def _lengths(found: Sequence[UpdateSummary]) -> list[float]:
+    return [log(max(one.geometry.norm, 1e-12)) for one in found]
+
+
+def _entropies(found: Sequence[UpdateSummary]) -> list[float]:
+    return [one.geometry.spectrum.entropy for one in found]

@@ -1,6 +1,5 @@
 """What the gate decided, by which numbers, and what keepers told of updates: rows of trust.db."""
 
-
 import msgspec
 
 from node.trust_db import TrustDb
@@ -76,3 +75,11 @@ class GateLog:
             )
             for row in self._db.read(query, subject)
         ]
+
+    def refused(self, place: Place) -> set[ContentId]:
+        """The updates of a place that the gate decided against last."""
+        query = (
+            "SELECT manifest, outcome, max(number) FROM decisions WHERE place = ? GROUP BY manifest"
+        )
+        rows = self._db.read(query, str(place))
+        return {ContentId(row["manifest"]) for row in rows if row["outcome"] == "reject"}

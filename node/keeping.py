@@ -15,6 +15,7 @@ import trio
 from gossip import index
 from gossip.fetch import fetch_bytes
 from node.backoff import Retries
+from node.lower import spares
 from node.obtain import pull
 from node.requests import PullRequest
 from node.services import Services
@@ -83,6 +84,8 @@ class Keeping:
     async def _adopt(self, place: Place, one: Vouched, later: Retries[ContentId]) -> None:
         try:
             await bring(self._services, place, one)
+            if not await spares(self._services, place, following(self._services, place), one):
+                return
         except P2pllmError as fault:
             waits = later if isinstance(fault, Unavailable) else self._bad
             waits.failed(one.manifest, trio.current_time())
@@ -137,7 +140,8 @@ async def _seek(services: Services, place: Place) -> None:
 
 def _refused(services: Services, place: Place) -> set[ContentId]:
     judged = services.trust.books.place(place).judged
-    return {update for update, found in judged.items() if found[-1].verdict.decision == "reject"}
+    bad = {update for update, found in judged.items() if found[-1].verdict.decision == "reject"}
+    return bad | services.trust.gate.refused(place)
 
 
 async def bring(services: Services, place: Place, one: Vouched) -> None:

@@ -72,6 +72,34 @@ REASONS: Mapping[str, Words] = {
         "above", "loss of what would be served, beside what is served now", "it is not served"
     ),
 }
+STAGES: Mapping[str, str] = {
+    "shadow": "alone in the shadow",
+    "together": "with what is served",
+    "trial": "on trial",
+    "child": "laid on a lower place",
+    "up": "taught upwards",
+    "down": "taught downwards",
+}
+CHECKS: Mapping[str, str] = {
+    "signed": "its signature holds",
+    "lineage": "it fits our base",
+    "unseen": "it was not decided before",
+    "judged": "the judge accepted it",
+    "size": "bytes",
+    "norm": "deviations of its length from the usual",
+    "spectrum": "deviations of its spectrum from the usual",
+    "novelty": "share that is not served yet",
+    "trust": "weight of its publisher",
+    "peers": "keepers whose text was scored, this node too",
+    "anchors": "documents that rest",
+    "gain": "least gain of probes, nats a token, 19 times of 20",
+    "damage": "most damage to what rests, nats a token, 19 times of 20",
+    "descendant": "most damage to a lower place",
+    "fairness": "worsening of the fairness probe",
+    "arm": "mean gain of its publisher's updates",
+    "together": "most damage of the set that would be served",
+    "live": "documents that did not decide it",
+}
 ODDS = ("stake", "counter")  # their values are logarithms
 
 FEATURES: Mapping[str, str] = {
@@ -133,6 +161,15 @@ def against(reasons: Sequence[Mapping[str, Any]]) -> str:
         f" ({_bound(code, _shown(code, found[code]['limit']))})"
         for code in ordered
     )
+
+
+def check_line(check: Mapping[str, Any]) -> str:
+    """One number of the gate beside its limit."""
+    code = str(check["code"])
+    mark = " " if check["passed"] else MARK
+    says = CHECKS.get(code, "a number that this version does not know")
+    numbers = f"{float(check['value']):.4g} (limit {float(check['limit']):.4g})"
+    return f"  {mark} {render.clean(code)} {numbers}: {says}"
 
 
 def feature_rows(features: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from node.books import LAST, OWN, PlaceBook, Ruling
+from node.gate_log import Decided
 from node.jobs import Jobs
 from node.round_job import served
 from node.services import Services
@@ -18,7 +19,7 @@ from p2pllm.ids import ContentId, NodeId, content_id, parse_node_id
 from p2pllm.names import Place, parse_place, parse_ref
 from p2pllm.summary import MAX_SUMMARY_BYTES, UpdateSummary
 from trust import bundle
-from trust.evidence import open_observation
+from trust.evidence import FIRST, open_observation
 from trust.standing import Standing
 
 Document = dict[str, Any]
@@ -106,7 +107,7 @@ def _update_card(update: Any) -> Document:
 
 
 async def explain(services: Services, _jobs: Jobs, _body: bytes, query: Query) -> Document:
-    """Every verdict on a peer or an update, with the numbers that decided it."""
+    """Every verdict on a peer or an update, and what the gate decided there or at a place."""
     subject = subject_of(services, query.get("subject", ""))
     verdicts = [
         _verdict_card(services, known, found)
@@ -125,6 +126,7 @@ async def explain(services: Services, _jobs: Jobs, _body: bytes, query: Query) -
         "served": [
             card for known in services.trust.books.places() for card in _served(known, subject)
         ],
+        "gate": [_gate_card(one) for one in services.trust.gate.decisions(subject)],
         "updates": [_update_card(one) for one in updates],
         "reports": others,
         "operator": services.trust.db.notes([subject]),
@@ -132,9 +134,12 @@ async def explain(services: Services, _jobs: Jobs, _body: bytes, query: Query) -
 
 
 def subject_of(services: Services, text: str) -> str:
-    """A node id, or the manifest that a manifest id or a reference names."""
+    """A node id, a place that is known here, or the manifest that an id or a reference names."""
     if text.startswith("12D3"):
         return parse_node_id(text)
+    known = {one.place for one in services.trust.books.places()} | services.trust.followed
+    if text in {str(place) for place in known}:
+        return text
     if "/" in text:
         return services.library.find(parse_ref(text)).manifest
     matches = {
@@ -147,7 +152,7 @@ def subject_of(services: Services, text: str) -> str:
             "E0402",
             f"nothing known goes by {text[:80]!r}",
             why=sorted(matches)[:10],
-            fix=["give a peer id, a reference, or a manifest id", "p2pllm trust ls"],
+            fix=["give a peer id, a reference, a manifest id or a place", "p2pllm trust ls"],
         )
     return matches.pop()
 
@@ -157,6 +162,8 @@ def _subject_card(services: Services, subject: str) -> Document:
         standings = services.trust.books.standings(NodeId(subject)).items()
         states = {str(place): standing.state for place, standing in standings}
         return {"kind": "peer", "peer_id": subject, "states": states}
+    if len(subject) != len(FIRST):
+        return {"kind": "place", "place": subject}
     held = services.library.get(ContentId(subject))
     return {"kind": "update", "manifest": subject, "ref": held.ref if held else None}
 
@@ -185,6 +192,13 @@ def _verdict_card(services: Services, known: PlaceBook, found: Ruling) -> Docume
         "by": services.identity.node,
         "signature_ok": _signed(services, found),
     }
+
+
+def _gate_card(one: Decided) -> Document:
+    """One decision of the gate, with its numbers."""
+    card = {"place": str(one.place), "manifest": one.manifest, "peer_id": one.peer}
+    told = {"stage": one.stage, "outcome": one.outcome, "decided_at": one.at}
+    return {**card, **told, **msgspec.json.decode(one.raw)}
 
 
 def _signed(services: Services, found: Ruling) -> bool | None:
@@ -312,7 +326,10 @@ async def evidence(services: Services, _jobs: Jobs, _body: bytes, query: Query) 
     """All evidence about a peer at a place, in a file that anyone can check."""
     subject = subject_of(services, query.get("subject", ""))
     if not subject.startswith("12D3"):
-        subject = next(one.peer for one in services.trust.db.updates() if one.manifest == subject)
+        owners = [one.peer for one in services.trust.db.updates() if one.manifest == subject]
+        if not owners:
+            raise LocalError("E0402", f"no verdict is about {subject}", fix=["name a peer"])
+        subject = owners[0]
     peer = NodeId(subject)
     place = places_of(services, peer, query.get("place", ""))[0]
     return await trio.to_thread.run_sync(_bundle, services, peer, place)

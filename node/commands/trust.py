@@ -66,8 +66,9 @@ def place_lines(document: Document) -> list[str]:
 def explain(session: Session, subject: str, every: bool) -> None:
     """Why a peer or an update stands as it does: each number, its limit, what it means.
 
-    SUBJECT is a peer id, a reference or a manifest. Every verdict is computed again here, from the
-    evidence. Ends with status 6 where one does not come out the same.
+    SUBJECT is a peer id, a reference, a manifest or a place, of which it tells what the gate
+    decided. Every verdict is computed again here, from the evidence. Ends with status 6 where one
+    does not come out the same.
     """
     client = session.client(MEASURE_S)
     document = client.get("trust/explain", subject=subject)
@@ -88,6 +89,7 @@ def explanation(document: Document, *, every: bool = False) -> Iterator[str]:
     if len(shown) < len(verdicts):
         yield ""
         yield f"{len(verdicts) - len(shown)} earlier verdicts: --all"
+    yield from gate_lines(document.get("gate") or [])
     yield from _served(document)
     yield from _said(document)
     yield ""
@@ -102,7 +104,7 @@ def last_of_each(verdicts: list[Document]) -> list[Document]:
 
 
 def _subject(subject: Document) -> str:
-    named = [subject.get("ref"), subject.get("peer_id"), subject.get("manifest")]
+    named = [subject.get(key) for key in ("ref", "peer_id", "manifest", "place")]
     states = subject.get("states") or {}
     shown = [f"{state} at {place}" for place, state in states.items()]
     return " · ".join(render.clean(part) for part in (*named, *shown) if part)
@@ -129,6 +131,27 @@ def _signed(verdict: Document) -> str:
     if ok is None:
         return "our own update, which nobody signs a verdict on"
     return "its signature holds" if ok else "NO VALID SIGNATURE"
+
+
+def gate_lines(decisions: list[Document]) -> Iterator[str]:
+    """What the gate decided: a line a decision, and under it what it was held against."""
+    if decisions:
+        yield ""
+        yield "the gate: does it help text here and at other keepers, and spare the rest?"
+    for one in decisions:
+        where = f"{render.clean(one['place'])}, {render.moment(one.get('decided_at'))}"
+        said = plain_words.STAGES.get(one["stage"], render.clean(one["stage"]))
+        yield f"{said}: {render.clean(one['outcome'])} {render.short_id(one['manifest'])}; {where}"
+        for check in one.get("checks") or []:
+            yield plain_words.check_line(check)
+        for told in one.get("told") or []:
+            gain = f"{told['mean']:+.4f} ± {told['error']:.4f} nats a token"
+            yield (
+                f"    text of {render.short_id(told['by'])} gained {gain} on {told['documents']}"
+                f" documents; its word counts {told['word']:.2g}"
+            )
+        if one.get("alone"):
+            yield f"    {one.get('others', 0)} other keepers: own text had to show more"
 
 
 def _served(document: Document) -> Iterator[str]:

@@ -269,3 +269,12 @@ def test_the_harmful_side_is_marked_and_an_unknown_number_never_is() -> None:
     assert not harmful(strange)
     assert against([*bad, strange]) == "knowledge -0.1 (< 0)"
     assert "does not know" in reason_rows([strange])[1]
+
+
+def test_explain_shows_what_the_gate_decided_with_its_numbers(daemon: Double, ask: Ask) -> None:
+    status, out, _ = ask("trust", "explain", "en/medical")
+    assert status == 0
+    assert "alone in the shadow: reject" in out
+    assert "! gain 0.004 (limit 0.03)" in out
+    assert "gained +0.0100 ± 0.0040 nats a token on 40 documents; its word counts 0.5" in out
+    assert "1 other keepers: own text had to show more" in out
