@@ -172,6 +172,9 @@ def _crash(returncode: int | None, errors: list[str]) -> LocalError:
         return LocalError(
             "E1003",
             "the job was killed, most likely because memory ran out",
-            fix=["use a smaller --batch, --seq or --rank, or close other programs"],
+            fix=[
+                "use a smaller --batch, --seq or --rank, or close other programs",
+                "give the command again: it goes on where it can, or begins anew",
+            ],
         )
     return LocalError("E1002", f"the job ended with status {returncode}", why=errors)

@@ -158,4 +158,6 @@ def _fail(channel: Channel, error: P2pllmError) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stderr.flush()
+    os._exit(ended)  # all is written, and taking torch apart takes a second of a busy machine
