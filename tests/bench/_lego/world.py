@@ -4,6 +4,7 @@ import argparse
 import copy
 import random
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from p2pllm.blocks import Cut
 from p2pllm.learn import carve, importance, measure, model, recover, refit
 from p2pllm.learn.check import hash_base
 from p2pllm.learn.distill import Recipe
-from p2pllm.learn.importance import Size
+from p2pllm.learn.importance import Scores, Size
 from p2pllm.learn.measure import Passages
 from p2pllm.learn.rounds import Client, Rules
 from tests.bench._adapters import ground
@@ -71,22 +72,26 @@ class World:
             self.held[name] = measure.passages(tokenizer, held, given.held_tokens, SEQ)
         frame = blocks.frame_in(self.base)
         self.frame, self.id = frame, hash_base(self.base)
-        self.scores = importance.score(self.parent, frame, self.general[:64], lambda event: None)
 
     def load(self, folder: Path) -> Any:
         network = model.load_base(folder, model.load_config(folder), torch.float32)
         return network.requires_grad_(False)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """What the base needs for the text it has read."""
+        return importance.score(self.parent, self.frame, self.general[:64], lambda event: None)
 
     def cut(self, size: Size) -> Cut:
         return importance.choose(self.scores, self.id, self.frame, size)
 
     def block(self, shape: Shape) -> tuple[Any, Cut]:
         """A block in memory, mended on what the base has read; and its cut."""
-        cut = self.cut(shape.size)
-        folder = self.work / f"block-{shape.name}"
         if shape.size == WHOLE:
-            return self.copied(), cut
+            return self.copied(), blocks.whole(self.id, self.frame)
+        folder = self.work / f"block-{shape.name}"
         if not (folder / "config.json").is_file():
+            cut = self.cut(shape.size)
             carve.cut_block(self.base, cut, folder / "raw")
             block = self.load(folder / "raw")
             refit.refit(self.parent, block, cut, self.general, lambda event: None)
@@ -95,7 +100,9 @@ class World:
             carve.write(folder / "made", self.base, cut, block.state_dict())
             (folder / "made").rename(folder / "block")
             (folder / "config.json").write_bytes(b"{}\n")
-        return self.load(folder / "block"), cut
+        made = blocks.read(folder / "block")
+        assert made is not None
+        return self.load(folder / "block"), made
 
     def clients(
         self, shares: Sequence[Share], shapes: Sequence[Shape] = SHAPES, *, paced: bool = False
