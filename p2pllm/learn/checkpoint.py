@@ -74,7 +74,7 @@ def _file(tensors: Mapping[str, torch.Tensor], state: State) -> Iterator[memoryv
     data += b" " * (-len(data) % 8)
     yield memoryview(len(data).to_bytes(8, "little") + data)
     for tensor in tensors.values():
-        yield tensor.float().contiguous().flatten().numpy().data.cast("B")
+        yield tensor.to("cpu", torch.float32).contiguous().flatten().numpy().data.cast("B")
 
 
 def read(out_dir: Path, job: str) -> State | None:

@@ -245,16 +245,7 @@ def _train(
         say(Progress(stage="resume", message=f"going on after batch {found.step}"))
     resumed_at = work.step
     tuned.train()
-    began = saved_at = time.monotonic()
-    while work.step < job.steps:
-        loss = work.advance()
-        now = time.monotonic()
-        left = (now - began) / (work.step - resumed_at) * (job.steps - work.step)
-        say(continual.progress(settings, work.step, loss, left))
-        if now - saved_at >= tune.CHECKPOINT_S:
-            found = msgspec.structs.replace(found, step=work.step)
-            checkpoint.write(folder, found, work)
-            saved_at = now
+    found = checkpoint.follow(folder, found, work, job.steps, say)
     tuned.eval()
     return found.base.nats_per_token, resumed_at
 

@@ -14,6 +14,7 @@ from peft import PeftModel
 
 from p2pllm import adapter, durable
 from p2pllm.ids import ContentId, content_id
+from p2pllm.job_fields import Training
 from p2pllm.jobs import Progress, TuneJob
 from p2pllm.jobs_teach import DistillJob, DistillReport
 from p2pllm.learn import checkpoint, distill, measure, memory, model, training, tune
@@ -95,9 +96,7 @@ def teach(job: DistillJob, say: Say) -> DistillReport:
 
 def _as_tuning(job: DistillJob) -> TuneJob:
     """The same training by labels alone: what text, which rows, which adapter."""
-    both = set(TuneJob.__struct_fields__) & set(DistillJob.__struct_fields__)
-    fields = {name: getattr(job, name) for name in both}
-    return TuneJob(**fields)
+    return TuneJob(**{name: getattr(job, name) for name in Training.__struct_fields__})
 
 
 def _require_memory(job: DistillJob, plain: TuneJob, dtype: torch.dtype) -> int:
@@ -156,16 +155,7 @@ def _train(
         say(Progress(stage="resume", message=f"going on after step {state.step}"))
     resumed_at = lesson.step
     student.train()
-    began = saved_at = time.monotonic()
-    while lesson.step < job.steps:
-        loss = lesson.advance()
-        now = time.monotonic()
-        left = (now - began) / (lesson.step - resumed_at) * (job.steps - lesson.step)
-        say(distill.progress(recipe, lesson.step, loss, left + state.measure_s))
-        if now - saved_at >= tune.CHECKPOINT_S or lesson.step == job.steps:
-            state = msgspec.structs.replace(state, step=lesson.step)
-            checkpoint.write(out_dir, state, lesson)
-            saved_at = time.monotonic()
+    state = checkpoint.follow(out_dir, state, lesson, job.steps, say)
     student.eval()
     return state, resumed_at
 

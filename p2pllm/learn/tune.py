@@ -20,8 +20,6 @@ from p2pllm.learn.checkpoint import State
 from p2pllm.learn.measure import Passages
 from p2pllm.learn.training import Blocks, Trainer
 
-CHECKPOINT_S = 15.0  # what a kill costs at most; writing one takes some 20 ms
-
 Say = Callable[[Progress], None]
 
 
@@ -120,22 +118,9 @@ def _train(
         say(Progress(stage="resume", message=f"going on after step {state.step}"))
     resumed_at = trainer.step
     tuned.train()
-    began = saved_at = time.monotonic()
-    while trainer.step < job.steps:
-        loss = trainer.advance()
-        now = time.monotonic()
-        left = (now - began) / (trainer.step - resumed_at) * (job.steps - trainer.step)
-        say(_progress(job, trainer.step, loss, left + state.measure_s))
-        if now - saved_at >= CHECKPOINT_S or trainer.step == job.steps:
-            state = msgspec.structs.replace(state, step=trainer.step)
-            checkpoint.write(out_dir, state, trainer)
-            saved_at = time.monotonic()
+    state = checkpoint.follow(out_dir, state, trainer, job.steps, say)
     tuned.eval()
     return state, resumed_at
-
-
-def _progress(job: TuneJob, step: int, loss: float, eta_s: float) -> Progress:
-    return Progress(stage="train", done=step, total=job.steps, unit="steps", loss=loss, eta_s=eta_s)
 
 
 def require_memory(job: TuneJob, dtype: torch.dtype) -> int:

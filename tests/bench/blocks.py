@@ -1,10 +1,11 @@
 """Blocks cut out of a base: how small, how fast, and how good after minutes of recovery.
 
-`python -m tests.bench blocks [--work DIR] [--seconds 300] [--only NAME] [--short]`. The base is
+`python -m tests.bench blocks [--work DIR] [--seconds 600] [--only NAME] [--short]`. The base is
 SmolLM2-135M, the text PubMed abstracts; nobody reads what is held out. Losses are nats a token. A
 block's score is how often its first guess of the next token is right, and `score_share` that over
 the parent's; `likelihood_share`, exp(parent's loss - block's loss), is the harder measure of the
-same. Recovery is refitting and self-distillation within so many seconds of one core's time. With a
+same. Recovery is refitting and self-distillation within so many seconds of one core's time: 600
+are five minutes of two. A block's speed is that of its turns with the parent in one process. With a
 work directory a run that was cut off goes on; `--only` does one block, `--report` tells of those
 that are there.
 `--short` takes a tiny base that has hardly learnt: it shows that it works, not how well.
@@ -244,8 +245,6 @@ def _row(
         "depth": len(cut.layers) / cut.frame.layers,
         **_sizes(world.kept(name) / "block"),
         **fast,
-        "speedup": fast["tok_s"] / speeds["parent"]["tok_s"],
-        "prefill_speedup": fast["prefill_tok_s"] / speeds["parent"]["prefill_tok_s"],
         "loss_parent": parent.loss,
         "loss_cut": found["cut"]["loss"],
         "loss_refit": found["refit"]["loss"],
@@ -272,23 +271,26 @@ def _parent(world: World) -> Found:
 
 
 def _speeds(world: World, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Each model in a process of its own, all of them twice in turn, the better of the two."""
+    """Each block beside its parent, and what each model takes in a process of its own."""
+    tokens, short = world.given.decode, world.given.short
     folders = {"parent": world.base} | {name: world.kept(name) / "block" for name in names}
-    best: dict[str, dict[str, float]] = {}
-    for _turn in range(2):
-        for name, folder in folders.items():
-            if world.given.short:
-                best[name] = speed.main(folder, world.given.decode)  # its memory is the bench's
-                continue
-            command = [sys.executable, "-m", "tests.bench._blocks.speed", str(folder)]
-            done = subprocess.run(
-                [*command, str(world.given.decode)], capture_output=True, text=True, check=True
-            )
-            found = json.loads(done.stdout.splitlines()[-1])
-            known = best.setdefault(name, found)
-            for key in ("tok_s", "prefill_tok_s"):
-                known[key] = max(known[key], found[key])
-    return best
+
+    def asked(*folders: Path) -> dict[str, float]:
+        argv = [*map(str, folders), str(tokens)]
+        if short:
+            return speed.main(argv)  # its memory is the bench's
+        command = [sys.executable, "-m", "tests.bench._blocks.speed", *argv]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    made = {name: asked(folder) for name, folder in folders.items()}
+    for name in names:
+        made[name] |= asked(folders["parent"], folders[name])
+        for key in ("tok_s", "prefill_tok_s"):
+            theirs = made[name].pop(f"parent_{key}")
+            made["parent"][key] = max(made["parent"].get(key, 0.0), theirs)
+    return made
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -1,49 +1,89 @@
-"""What one model takes in a process of its own: `python -m tests.bench._blocks.speed DIR TOKENS`.
+"""What models take: `python -m tests.bench._blocks.speed DIR TOKENS`, or two DIRs side by side.
 
-Plain transformers, one thread. Tokens a second are of the process's own time on the processor, the
-best of five, so that neighbours on the machine do not count. Prints one JSON object.
+Plain transformers, one thread. One model in a process of its own says what memory it takes. Two
+take turns, and each turn is a pair of times that the same neighbours on the machine have slowed:
+the speed-up is the median of the pairs' ratios. Seconds are the process's own on the processor.
+Prints one JSON object.
 """
 
 import json
+import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
 
 from p2pllm.learn import memory, model
 
-RUNS = 5
+TURNS = 7
 PROMPT = 16
 
 
-def main(folder: Path, tokens: int) -> dict[str, float]:
-    torch.set_num_threads(1)
+def memory_of(folder: Path, tokens: int) -> dict[str, float]:
+    """Megabytes of a process that has made some tokens, and what of them is the model's."""
     before = memory.runtime_bytes()
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=model.compute_dtype()).eval()
-    prompt = torch.arange(5, 5 + PROMPT)[None]
-    long = torch.arange(8 * tokens)[None] % network.config.vocab_size
-    decode, prefill = [], []
-    with torch.inference_mode():
-        for _ in range(RUNS):
-            began = time.process_time()
-            made = network.generate(
-                prompt, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False
-            )
-            decode.append((made.shape[1] - PROMPT) / (time.process_time() - began))
-            began = time.process_time()
-            network(input_ids=long, use_cache=False)
-            prefill.append(long.numel() / (time.process_time() - began))
+    network = _load(folder)
+    _decode(network, tokens)
     touched = sum(parameter.numel() * parameter.itemsize for parameter in network.parameters())
     return {
         "rss_mb": memory.runtime_bytes() / 1e6,
         "model_rss_mb": (memory.runtime_bytes() - before) / 1e6,
         "weights_mb": touched / 1e6,
-        "tok_s": max(decode),
-        "prefill_tok_s": max(prefill),
     }
 
 
+def side_by_side(parent: Path, block: Path, tokens: int) -> dict[str, float]:
+    """Tokens a second of both, medians, made one after the other and read at once."""
+    networks = (_load(parent), _load(block))
+    found: dict[str, float] = {}
+    for key, run in (("tok_s", _decode), ("prefill_tok_s", _prefill)):
+        pairs = [tuple(run(network, tokens) for network in networks) for _ in range(TURNS + 1)][1:]
+        found[f"parent_{key}"], found[key] = (
+            statistics.median(one) for one in zip(*pairs, strict=True)
+        )
+        found[key.replace("tok_s", "speedup")] = statistics.median(b / a for a, b in pairs)
+    return found
+
+
+def _load(folder: Path) -> Any:
+    torch.set_num_threads(1)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=model.compute_dtype()).eval()
+
+
+def _decode(network: Any, tokens: int) -> float:
+    prompt = torch.arange(5, 5 + PROMPT)[None]
+    return tokens / _seconds(
+        lambda: network.generate(
+            prompt, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False
+        )
+    )
+
+
+def _prefill(network: Any, tokens: int) -> float:
+    text = torch.arange(8 * tokens)[None] % network.config.vocab_size
+    return text.numel() / _seconds(lambda: network(input_ids=text, use_cache=False))
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    began = time.process_time()
+    with torch.inference_mode():
+        run()
+    return time.process_time() - began
+
+
+def main(argv: list[str]) -> dict[str, float]:
+    *folders, tokens = argv
+    paths = [Path(folder) for folder in folders]
+    return (
+        memory_of(paths[0], int(tokens))
+        if len(paths) == 1
+        else side_by_side(paths[0], paths[1], int(tokens))
+    )
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
+    print(json.dumps(main(sys.argv[1:])))

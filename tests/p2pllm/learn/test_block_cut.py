@@ -11,9 +11,9 @@ from p2pllm import base_files, blocks
 from p2pllm.errors import LocalError
 from p2pllm.jobs import Progress
 from p2pllm.jobs_blocks import BlockJob
-from p2pllm.learn import checkpoint
 from p2pllm.learn.block_cut import cut_block
 from p2pllm.learn.check import hash_base
+from tests.p2pllm.learn import tiny
 
 
 def job(base_dir: Path, text: Path, out_dir: Path, **changes: Any) -> BlockJob:
@@ -86,8 +86,7 @@ def test_a_job_killed_before_it_learnt_starts_again_over_what_it_left(
 def test_a_block_killed_while_it_learns_goes_on_and_ends_with_the_same_bytes(
     base_dir: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "PAUSE_S", 0.0)
-    monkeypatch.setattr(checkpoint, "COSTS_AT_MOST", 0)
+    tiny.save_every_step(monkeypatch)
     whole = cut_block(job(base_dir, text, tmp_path / "whole"), lambda event: None)
     wanted, said = job(base_dir, text, tmp_path / "killed"), list[Progress]()
     with pytest.raises(Killed):

@@ -12,7 +12,7 @@ from p2pllm.errors import LocalError, P2pllmError
 from p2pllm.job_fields import Laid
 from p2pllm.jobs import Progress
 from p2pllm.jobs_learn import MAX_GROUPS, ContinualJob, ContinualReport
-from p2pllm.learn import anchors, continual, delta, generator, model, stream, tune
+from p2pllm.learn import anchors, continual, delta, generator, model, stream
 from p2pllm.learn.continual import Pool, Settings
 from p2pllm.privacy import RUN
 from tests.p2pllm.learn import tiny
@@ -132,7 +132,7 @@ class Killed(BaseException):
 def test_a_killed_step_goes_on_and_ends_with_the_same_adapter(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    monkeypatch.setattr(tune, "CHECKPOINT_S", 0.0)
+    tiny.save_every_step(monkeypatch)
     whole, job = make(state_dir=str(tmp_path / "whole")), make()
     run(whole)
 

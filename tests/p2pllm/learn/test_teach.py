@@ -93,7 +93,7 @@ class Killed(BaseException):
 def test_a_killed_lesson_goes_on_and_ends_with_the_same_bytes(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    monkeypatch.setattr(tune, "CHECKPOINT_S", 0.0)
+    tiny.save_every_step(monkeypatch)
     monkeypatch.setattr("p2pllm.learn.logits.PART", 512)
     whole, job = make(out_dir=str(tmp_path / "whole"), steps=6), make(steps=6)
     run(whole)

@@ -135,7 +135,7 @@ def test_a_killed_tuning_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     whole = make(steps=12, out_dir=str(tmp_path / "whole"))
     run(whole)
-    monkeypatch.setattr(tune, "CHECKPOINT_S", 0.0)
+    tiny.save_every_step(monkeypatch)
     job = make(steps=12)
 
     def kill(event: Progress) -> None:
@@ -157,7 +157,7 @@ def written_names(job: TuneJob) -> list[str]:
 
 
 def interrupted(job: TuneJob, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tune, "CHECKPOINT_S", 0.0)
+    tiny.save_every_step(monkeypatch)
 
     def kill(event: Progress) -> None:
         if event.stage == "train" and event.done == 3:

@@ -9,6 +9,7 @@ import random
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -16,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from p2pllm.adapter_config import canonical_config
 from p2pllm.jobs import ImportJob
+from p2pllm.learn import checkpoint
 from p2pllm.learn.base_import import import_base
 
 WORDS = ["fever", "cell", "dose", "liver", "trial", "of", "the", "in", "was", "with", "patients"]
@@ -108,3 +110,9 @@ def cleaned(foreign: Path, out_dir: Path) -> Path:
 def edit_config(adapter_dir: Path, **changes: object) -> None:
     path = adapter_dir / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def save_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step is lost by a kill, whatever writing a checkpoint takes."""
+    monkeypatch.setattr(checkpoint, "PAUSE_S", 0.0)
+    monkeypatch.setattr(checkpoint, "COSTS_AT_MOST", 0)
