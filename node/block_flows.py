@@ -5,20 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import trio
 
-from node.job_parts import Variant, claim, keep_variant, limits, passing_name, told
-from node.jobs import Report
-from node.learn_flows import (
-    NO_LICENCE,
-    Described,
-    base_for,
-    card_of,
-    find_base,
-    keep_adapter,
-    work_name,
+from node.job_parts import (
+    claim,
+    keep_base,
+    lasting_folder,
+    limits,
+    passing_folder,
+    told,
+    variant,
 )
+from node.jobs import Report
+from node.learn_flows import NO_LICENCE, Described, base_for, card_of, find_base, keep_adapter
 from node.library import Held
 from node.requests import BlockRequest, GatherRequest
 from node.services import Services
@@ -36,25 +35,18 @@ async def block(services: Services, request: BlockRequest, report: Report) -> di
     base = find_base(services, request.ref)
     name = request.name or f"{base.name}-block"
     parse_ref(f"{base.place}/{name}")
-    folder = work_name("block", msgspec.json.encode(request).decode() + base.model)
-    with services.work_folder(folder) as work:
-        await trio.to_thread.run_sync(_forget, work / "made")
+    with lasting_folder(services, "block", request, [base]) as work:
+        shutil.rmtree(work / "made", ignore_errors=True)
         job = _job(services, base, request, work / "made")
         done = await services.learner.run(job, report)
         assert isinstance(done, BlockReport)
-        variant = Variant(
-            name=name,
-            report=claim(done, done.parent_loss),
-            description=f"A block of {base.name}: {done.layers} layers of {done.channels} "
-            f"channels and {done.groups} groups of heads.",
+        said = (
+            f"A block of {base.name}: {done.layers} layers of {done.channels} "
+            f"channels and {done.groups} groups of heads."
         )
-        held = await keep_variant(services, work / "made", base, variant, done, report)
-        await trio.to_thread.run_sync(_forget, work)
+        new = variant(services, base, done, name, claim(done, done.parent_loss), said)
+        held = await keep_base(services, work / "made", new, report)
     return {"schema": "p2pllm.block/1", "parent": base.ref, **card_of(held), **told(done)}
-
-
-def _forget(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _job(services: Services, base: Held, request: BlockRequest, out_dir: Path) -> BlockJob:
@@ -77,20 +69,17 @@ async def gather(services: Services, request: GatherRequest, report: Report) -> 
     into = find_base(services, request.into)
     updates = [services.library.find(parse_ref(ref)) for ref in request.what]
     parent = await trio.to_thread.run_sync(_parent, services, into)
-    with services.work_folder(passing_name("blocks", request)) as work:
-        try:
-            job = _gather_job(services, (parent, into), updates, request, work / "made")
-            done = await services.learner.run(job, report)
-            assert isinstance(done, GatherReport)
-            described = Described(
-                place=place,
-                name=request.name,
-                licence=request.licence or NO_LICENCE,
-                parents=tuple(held.manifest for held in updates),
-            )
-            held = await keep_adapter(services, work / "made", into, described)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with passing_folder(services, "gather", request) as work:
+        job = _gather_job(services, (parent, into), updates, request, work / "made")
+        done = await services.learner.run(job, report)
+        assert isinstance(done, GatherReport)
+        described = Described(
+            place=place,
+            name=request.name,
+            licence=request.licence or NO_LICENCE,
+            parents=tuple(held.manifest for held in updates),
+        )
+        held = await keep_adapter(services, work / "made", into, described)
     return {"schema": "p2pllm.gather/1", "base": into.ref, **card_of(held), **told(done)}
 
 

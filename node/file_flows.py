@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import trio
 
-from node.job_parts import Variant, keep_variant, limits, passing_name, told
+from node.job_parts import keep_base, limits, passing_folder, told, variant
 from node.jobs import Report
 from node.learn_flows import NO_LICENCE, Described, base_for, card_of, find_base, keep_adapter
 from node.library import Held
@@ -47,25 +47,21 @@ async def merge(services: Services, request: MergeRequest, report: Report) -> di
     place = parse_place(request.place or request.head)
     parse_ref(f"{place}/{request.name}")
     base = _base(services, parts, request.base)
-    with services.work_folder(passing_name("merge", request)) as work:
-        try:
-            done = await services.learner.run(
-                _compose_job(services, parts, base, work, request), report
-            )
-            assert isinstance(done, ComposeReport)
-            described = Described(
-                place=place,
-                name=request.name,
-                licence=request.licence or _licence(services, parts),
-                parents=tuple(part.held.manifest for part in parts if part.held),
-            )
-            held = await keep_adapter(services, work / "made", base, described)
-            rest = None
-            if done.residual:
-                left = msgspec.structs.replace(described, name=request.residual)
-                rest = await keep_adapter(services, work / "residual", base, left)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with passing_folder(services, "merge", request) as work:
+        job = _compose_job(services, parts, base, work, request)
+        done = await services.learner.run(job, report)
+        assert isinstance(done, ComposeReport)
+        described = Described(
+            place=place,
+            name=request.name,
+            licence=request.licence or _licence(services, parts),
+            parents=tuple(part.held.manifest for part in parts if part.held),
+        )
+        held = await keep_adapter(services, work / "made", base, described)
+        rest = None
+        if done.residual:
+            left = msgspec.structs.replace(described, name=request.residual)
+            rest = await keep_adapter(services, work / "residual", base, left)
     card = {**card_of(held), "residual_ref": rest.ref if rest else None}
     return {"schema": "p2pllm.merge/1", **told(done), **card}
 
@@ -157,27 +153,21 @@ async def quantise(services: Services, request: QuantiseRequest, report: Report)
     base = find_base(services, request.ref)
     name = request.name or f"{base.name}-q{request.bits}"
     parse_ref(f"{base.place}/{name}")
-    with services.work_folder(passing_name("quantise", request)) as work:
-        try:
-            job = QuantiseJob(
-                base_dir=base.folder,
-                out_dir=str(work / "made"),
-                bits=request.bits,
-                data=tuple(request.data),
-                max_tokens=request.max_tokens,
-                threads=request.threads or services.config.learn.threads,
-                max_memory_bytes=services.memory_bytes,
-            )
-            done = await services.learner.run(checked(job), report)
-            assert isinstance(done, QuantiseReport)
-            variant = Variant(
-                name=name,
-                report=_claim(done),
-                description=f"{base.name} in {done.numbers} numbers",
-            )
-            held = await keep_variant(services, work / "made", base, variant, done, report)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with passing_folder(services, "quantise", request) as work:
+        job = QuantiseJob(
+            base_dir=base.folder,
+            out_dir=str(work / "made"),
+            bits=request.bits,
+            data=tuple(request.data),
+            max_tokens=request.max_tokens,
+            threads=request.threads or services.config.learn.threads,
+            max_memory_bytes=services.memory_bytes,
+        )
+        done = await services.learner.run(checked(job), report)
+        assert isinstance(done, QuantiseReport)
+        said = f"{base.name} in {done.numbers} numbers"
+        new = variant(services, base, done, name, _claim(done), said)
+        held = await keep_base(services, work / "made", new, report)
     return {"schema": "p2pllm.quantise/1", "base": base.ref, **told(done), **card_of(held)}
 
 

@@ -2,35 +2,37 @@
 
 import hashlib
 import logging
-import shutil
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
-from node.job_parts import claim, limits, told
+from node.job_parts import (
+    NewBase,
+    claim,
+    keep_base,
+    lasting_folder,
+    limits,
+    passing_folder,
+    told,
+)
 from node.jobs import Report
 from node.library import Held
 from node.probe_texts import MIN_DOCUMENTS
-from node.requests import EvalRequest, ImportRequest, TuneRequest
+from node.requests import DistillRequest, EvalRequest, ImportRequest, TuneRequest
 from node.services import Services
 from p2pllm import adapter, corpus
 from p2pllm.errors import LocalError, P2pllmError
 from p2pllm.ids import ContentId
-from p2pllm.jobs import (
-    EvalJob,
-    EvalReport,
-    ImportJob,
-    ImportReport,
-    TuneJob,
-    TuneReport,
-    checked,
-)
-from p2pllm.manifest import Manifest, model_id
+from p2pllm.job_fields import Trained
+from p2pllm.jobs import EvalJob, EvalReport, ImportJob, ImportReport, TuneJob, checked
+from p2pllm.jobs_teach import DistillJob
+from p2pllm.manifest import Manifest
 from p2pllm.manifest import Report as Claim
-from p2pllm.names import Place, Ref, parse_place, parse_ref
+from p2pllm.names import Place, parse_place, parse_ref
 
 log = logging.getLogger(__name__)
 NO_LICENCE = "NOASSERTION"  # SPDX for "nobody said"
@@ -43,79 +45,73 @@ async def import_base(services: Services, request: ImportRequest, report: Report
     known_name, known_licence = EMBEDDED.get(request.source, ("", ""))
     name = request.name or known_name or Path(request.source).stem.lower()
     ref = parse_ref(f"{request.lang}/{name}")
-    with services.work_folder(work_name("import", request.source)) as work:
+    with passing_folder(services, "import", request) as work:
         job = ImportJob(
             source=request.source,
-            out_dir=str(work),
+            out_dir=str(work / "made"),
             threads=services.config.learn.threads,
             max_memory_bytes=services.memory_bytes,
         )
-        try:
-            done = await services.learner.run(job, report)
-            assert isinstance(done, ImportReport)
-            licence = request.licence or known_licence or NO_LICENCE
-            held, size = await _keep_base(services, work, ref, licence, done, report)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    measured = {"seconds": done.seconds, "peak_rss_bytes": done.peak_rss, "params": done.params}
-    return {"schema": "p2pllm.import/1", **card_of(held), **measured, "size_bytes": size}
-
-
-async def _keep_base(
-    services: Services, work: Path, ref: Ref, licence: str, done: ImportReport, report: Report
-) -> tuple[Held, int]:
-    models, total = services.models, done.size_bytes
-    async with models.coming_in():
-        files = await models.take_in(
-            work, lambda count: report("store", done=count, total=total, unit="bytes")
-        )
-        manifest = Manifest(
-            kind="base",
+        done = await services.learner.run(job, report)
+        assert isinstance(done, ImportReport)
+        new = NewBase(
             place=ref.place,
             name=ref.name,
-            by=services.identity.node,
-            created_at=time.time(),
-            licence=licence,
-            consent=False,
-            model=model_id(files),
+            licence=request.licence or known_licence or NO_LICENCE,
             params=done.params,
-            base_size=0,
-            files=files,
+            size_bytes=done.size_bytes,
         )
-        held = _same_base(services, manifest) or await models.seal(manifest, "local")
-    return held, manifest.size
-
-
-def _same_base(services: Services, manifest: Manifest) -> Held | None:
-    for held in services.library.models():
-        if (held.model, held.name, held.kind) == (manifest.model, manifest.name, "base"):
-            return held
-    return None
+        held = await keep_base(services, work / "made", new, report)
+    return {"schema": "p2pllm.import/1", **card_of(held), **told(done)}
 
 
 async def tune(services: Services, request: TuneRequest, report: Report) -> dict[str, Any]:
     """An adapter trained on the caller's text, kept on this node until it is pushed."""
     base = find_base(services, request.base)
     start = _start(services, base, request) if request.start else None
+
+    def job(work: Path) -> TuneJob:
+        return TuneJob(
+            base_dir=base.folder,
+            start_dir=start.folder if start else None,
+            data=tuple(request.data),
+            eval_data=tuple(request.eval_data),
+            out_dir=str(work),
+            **limits(services, request, _CHOSEN),
+        )
+
+    held, done = await train(services, request, [base, *([start] if start else [])], job, report)
+    await trio.to_thread.run_sync(_keep_probes, services, request, held.place, done.held_out)
+    services.trust.wake()
+    return {"schema": "p2pllm.tune/1", **card_of(held), **told(done)}
+
+
+async def train(
+    services: Services,
+    request: TuneRequest | DistillRequest,
+    stands_on: Sequence[Held],
+    job: Callable[[Path], TuneJob | DistillJob],
+    report: Report,
+) -> tuple[Held, Trained]:
+    """Run a training in a folder where a killed one finds its checkpoint; keep its adapter.
+
+    stands_on  the base it is of, and what else the adapter comes from
+    """
     place, name = parse_place(request.place), request.name
     parse_ref(f"{place}/{name}")
-    folder = work_name("tune", msgspec.json.encode(request).decode() + base.model)
-    with services.work_folder(folder) as work:
-        job = _tune_job(services, (base, start), request, work)
-        done = await services.learner.run(job, report)
-        assert isinstance(done, TuneReport)
+    kind = str(request.__struct_config__.tag)
+    with lasting_folder(services, kind, request, stands_on) as work:
+        done = await services.learner.run(checked(job(work)), report)
+        assert isinstance(done, Trained)
         described = Described(
             place=place,
             name=name,
             licence=request.licence or NO_LICENCE,
             report=claim(done, done.base_loss),
-            parents=(start.manifest,) if start else (),
+            parents=tuple(held.manifest for held in stands_on[1:]),
         )
-        held = await keep_adapter(services, work, base, described)
-        await trio.to_thread.run_sync(shutil.rmtree, work)
-        await trio.to_thread.run_sync(_keep_probes, services, place, job)
-    services.trust.wake()
-    return {"schema": "p2pllm.tune/1", **card_of(held), **told(done)}
+        held = await keep_adapter(services, work, stands_on[0], described)
+    return held, done
 
 
 def _start(services: Services, base: Held, request: TuneRequest) -> Held:
@@ -133,12 +129,12 @@ def _start(services: Services, base: Held, request: TuneRequest) -> Held:
     return held
 
 
-def _keep_probes(services: Services, place: Place, job: TuneJob) -> None:
+def _keep_probes(services: Services, request: TuneRequest, place: Place, share: float) -> None:
     """What the adapter was not trained on judges the updates of its place from now on."""
-    paths = [Path(path) for path in (job.eval_data or job.data)]
+    paths = [Path(path) for path in (request.eval_data or request.data)]
     documents = corpus.read_docs(paths)
-    if not job.eval_data:
-        documents = [one for one in documents if corpus.is_held_out(one, job.held_out)]
+    if not request.eval_data:
+        documents = [one for one in documents if corpus.is_held_out(one, share)]
     name = hashlib.sha256("\0".join(sorted(map(str, paths))).encode()).hexdigest()[:16]
     if len(documents) < MIN_DOCUMENTS:
         return
@@ -146,22 +142,6 @@ def _keep_probes(services: Services, place: Place, job: TuneJob) -> None:
         services.trust.probes.add(place, documents, f"tuned-{name}")
     except P2pllmError as full:  # the adapter is kept; its text judges nothing
         log.warning("the held-out text of %s is not kept as probes: %s", place, full)
-
-
-def _tune_job(
-    services: Services, stand: tuple[Held, Held | None], request: TuneRequest, work: Path
-) -> TuneJob:
-    base, start = stand
-    return checked(
-        TuneJob(
-            base_dir=base.folder,
-            start_dir=start.folder if start else None,
-            data=tuple(request.data),
-            eval_data=tuple(request.eval_data),
-            out_dir=str(work),
-            **limits(services, request, _CHOSEN),
-        )
-    )
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,9 +236,3 @@ def card_of(held: Held) -> dict[str, Any]:
     """What every answer says of a model of ours."""
     card = {"ref": held.ref, "manifest": held.manifest, "kind": held.kind, "model": held.model}
     return {**card, "place": str(held.place), "name": held.name, "path": held.folder}
-
-
-def work_name(kind: str, what: str) -> str:
-    """The folder that a job works in."""
-    # The same request gets the same folder, so one that was interrupted finds its checkpoint.
-    return f"{kind}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from p2pllm.errors import LocalError
-from p2pllm.jobs import EVAL_TOKENS
+from p2pllm.job_fields import EVAL_TOKENS
 from p2pllm.jobs_files import Bits, Format, Method
 
 Text = Annotated[str, msgspec.Meta(max_length=4096)]

@@ -13,15 +13,17 @@ import msgspec
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.ids import ContentIdField
 from p2pllm.job_fields import (
-    TARGETS,
+    EVAL_TOKENS,
+    HELD_OUT,
     Bytes,
     Directory,
     ModelId,
     Paths,
     Share,
-    Targets,
     Threads,
     Tokens,
+    Trained,
+    Training,
 )
 from p2pllm.job_fields import Laid as Laid
 from p2pllm.job_fields import Probe as Probe
@@ -39,9 +41,6 @@ from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, Size, UpdateSummary
 MAX_LINE_BYTES = 1024 * 1024  # a job or an event; each is a few kilobytes
 KILLED = 128  # and a signal's number: the status of a process that stays, once a job was killed
 
-HELD_OUT = 0.1  # share of documents kept out of training
-EVAL_TOKENS = 4096  # scored by default: a dozen abstracts, some 10 s on one core
-
 
 class ImportJob(msgspec.Struct, frozen=True, kw_only=True, tag="import", tag_field="job"):
     """Bring a base into one layout: safetensors in bfloat16, JSON files in one form."""
@@ -52,27 +51,10 @@ class ImportJob(msgspec.Struct, frozen=True, kw_only=True, tag="import", tag_fie
     max_memory_bytes: Bytes = 0  # 0: what the machine has free
 
 
-class TuneJob(msgspec.Struct, frozen=True, kw_only=True, tag="tune", tag_field="job"):
+class TuneJob(Training, frozen=True, kw_only=True, tag="tune", tag_field="job"):
     """Train a LoRA adapter on text and measure it on documents held out of training."""
 
-    base_dir: Directory
-    data: Paths  # .txt or .jsonl files, or directories of them
-    out_dir: Directory  # the PEFT directory; `resume/` in it is there while the job is unfinished
-    eval_data: Annotated[tuple[Directory, ...], msgspec.Meta(max_length=256)] = ()
-    # measured on all of it and not trained on; () takes the held-out share of `data`
     start_dir: Directory | None = None  # go on with this adapter, in its rank, alpha and targets
-    rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
-    alpha: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 16.0
-    targets: Targets = TARGETS
-    lr: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1e-3
-    steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 40
-    batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4
-    seq: Annotated[int, msgspec.Meta(ge=8, le=131072)] = 128  # tokens
-    seed: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
-    held_out: Share = HELD_OUT
-    eval_tokens: Tokens = EVAL_TOKENS
-    threads: Threads = 1
-    max_memory_bytes: Bytes = 0  # 0: what the machine has free
 
 
 class EvalJob(msgspec.Struct, frozen=True, kw_only=True, tag="eval", tag_field="job"):
@@ -158,26 +140,8 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True, tag="import", tag_
     peak_rss: int  # bytes
 
 
-class TuneReport(msgspec.Struct, frozen=True, kw_only=True, tag="tune", tag_field="job"):
-    """An adapter that stands in `out_dir`, measured before and after on `tokens` held out."""
-
-    base_loss: float  # nats per token
-    loss: float
-    base_bits_per_byte: float
-    bits_per_byte: float
-    tokens: int
-    bytes: int
-    documents: int  # scored; the others of the held-out share are beyond eval_tokens
-    text: str  # content id of the scored documents' ids: equal texts, equal id
-    held_out: float  # the share; 0 where eval_data was given
-    steps: int
-    train_tokens: int
-    train_documents: int
-    seconds: float
-    resumed_at: int  # the step a killed job went on from; 0 for a fresh start
-    dtype: str  # what the CPU computed in
-    memory_estimate: int  # bytes, made before anything was loaded
-    peak_rss: int
+class TuneReport(Trained, frozen=True, kw_only=True, tag="tune", tag_field="job"):
+    """An adapter that was trained by the words of a text."""
 
 
 class EvalReport(msgspec.Struct, frozen=True, kw_only=True, tag="eval", tag_field="job"):
