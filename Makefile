@@ -3,16 +3,17 @@ VENV ?= .venv
 PYTHON ?= python3
 BENCH ?= search gossip transfer
 WORKERS ?= 2
+DAEMONS ?= 12
 PACKAGES := p2pllm gossip trust node
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.p2pllm-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test check bench sim clean
+.PHONY: help setup demo test check bench hierarchy sim clean
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z][a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 setup: $(STAMP)  ## make the virtual environment and install p2pllm into it
 
@@ -31,6 +32,9 @@ check: $(STAMP)  ## lint, format, types, import contracts, size limits
 
 bench: $(STAMP)  ## measure on real nodes, one JSON line each; BENCH="search transfer" picks
 	@set -e; for name in $(BENCH); do $(BIN)/python -m tests.bench $$name --json; done
+
+hierarchy: $(STAMP)  ## twelve daemons over languages and domains: heads, a cut, kills; DAEMONS=4 for fewer
+	$(BIN)/python -m tests.bench hierarchy --daemons $(DAEMONS) --json
 
 sim: $(STAMP)  ## property and state-machine tests with 20 times the examples; a failure prints its seed
 	$(BIN)/pytest -m hypothesis --hypothesis-profile=sim

@@ -1,140 +1,27 @@
 """Real daemons over languages and domains: do heads agree, is every update held, and held once?
 
 Twelve nodes over three languages and two domains, with a sub-domain; models are tiny, and every
-process, stream and signature is real. Each place has two keepers, whom the subscribers trust, and
-who accept updates (their heads are written as their judging would write them: what is measured here
-is how a place keeps together, not the judging). In order: an update at every place reaches every
-subscriber; a keeper is killed while another update is on its way; the two halves of the swarm,
-which never met, accept different updates of one place and are joined.
+process, stream, verdict and signature is real. Each place has two keepers, who judge by text of
+their own, and whom its subscribers trust. In order: everybody joins and clones the base; an update
+at every place is accepted and reaches every subscriber; the swarm is cut in two, the halves accept
+different updates of one place and are joined again; a keeper, and a subscriber that is just
+applying, are killed while an update is on its way, and come back; a keeper is killed for good.
 """
 
 import argparse
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from p2pllm import heads, keys
-from p2pllm.errors import P2pllmError
-from p2pllm.heads import Accepted, Head
-from p2pllm.ids import ContentId
+from p2pllm.heads import HeadFile
 from p2pllm.names import parse_place
-from tests.node.daemons import Daemon, running, until
-from tests.p2pllm.learn import tiny
+from tests.bench._hierarchy.swarm import SPLIT, SUB, WAIT_S, Node, Swarm, say, since, wait
+from tests.node.daemons import free_port, until
 
-LANGUAGES, DOMAINS = ("en", "es", "fr"), ("medical", "law")
-SUB = "en/medical/heart"
-SPLIT = "en/medical"  # where the halves disagree
-QUICK = {"P2PLLM_NETWORK__HEADS_S": "2"}
-TERMS = {"kind": "push", "licence": "Apache-2.0", "consent": True}
-WAIT_S = 600.0
-
-
-class Node:
-    """One daemon and what it follows."""
-
-    def __init__(self, daemon: Daemon, places: list[str]) -> None:
-        self.daemon, self.places = daemon, places
-        self.seen: dict[tuple[str, str], float] = {}  # when each update was applied, first told
-        self.again: set[tuple[str, str]] = set()  # those that were applied a second time
-
-    @property
-    def alive(self) -> bool:
-        return self.daemon.process.poll() is None
-
-    def following(self, place: str) -> dict[str, Any]:
-        cards = self.daemon.client.get("follow")["following"]
-        return next(dict(card) for card in cards if card["place"] == place)
-
-    def applied(self, place: str) -> dict[str, float]:
-        """What is applied, and when it was."""
-        found = {one["manifest"]: one["at"] for one in self.following(place)["applied"]}
-        for update, at in found.items():
-            if self.seen.setdefault((place, update), at) != at:
-                self.again.add((place, update))
-        return found
-
-    def head(self, place: str) -> list[tuple[str, float]]:
-        spots = self.daemon.client.get("tree", place=place)["places"]
-        spot = next((one for one in spots if one["place"] == place), {"head": []})
-        return [(one["manifest"], one["weight"]) for one in spot["head"]]
-
-    def accept(self, place: str, *updates: str) -> None:
-        """Write a head that accepts these as well, as this node's judging would."""
-        identity = keys.load_or_create(self.daemon.home / "key")
-        file, where = heads.HeadFile(self.daemon.home / "heads"), parse_place(place)
-        old = file.read(where)
-        new = [Accepted(ContentId(one), 0.5) for one in updates]
-        head = Head(
-            by=identity.node,
-            place=where,
-            seq=old.seq + 1 if old else 1,
-            accepted=heads.merge(old.accepted if old else (), new),
-        )
-        file.write(heads.seal(identity, head))
-
-
-class Swarm:
-    """All nodes; those of even and of odd number do not know each other at first."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self.folder, self.made = folder, 0
-        self.nodes: list[Node] = []
-        self.source = tiny.save_base(folder / "base", tiny.llama())
-        plain = [f"{lang}/{domain}" for lang, domain in product(LANGUAGES, DOMAINS)]
-        places = [SPLIT, *(place for place in plain if place != SPLIT), SUB]
-        self.places = places[: max(1, count // 2)] if count < len(places) + 4 else places
-        for number in range(count):
-            mine = {SPLIT} if number < 4 else set()
-            # Every place has two nodes of each half as long as there are enough.
-            mine |= {self.places[(number // 2 + step * 3) % len(self.places)] for step in (0, 1)}
-            seed = [self.nodes[number % 2].daemon.address] if number > 1 else []
-            flags = [flag for place in sorted(mine) for flag in ("--follow", place)]
-            flags += [flag for address in seed for flag in ("--bootstrap", address)]
-            daemon = Daemon(folder / f"n{number}", *flags, **QUICK).up()
-            self.nodes.append(Node(daemon, sorted(mine)))
-            _say(f"node {number} follows {' '.join(sorted(mine))}")
-        base = self.nodes[0].daemon.job(
-            kind="import", source=str(self.source), name="tiny", lang="en"
-        )
-        for half in (0, 1):  # one base in each half, of one and the same id
-            node = self.nodes[half].daemon
-            if half:
-                base = node.job(kind="import", source=str(self.source), name="tiny", lang="en")
-            node.job(**TERMS, ref=base["ref"])
-        self.subscribe()
-
-    def subscribe(self) -> None:
-        """Everybody applies by itself what the keepers of its places accept."""
-        for node in self.nodes:
-            for place in node.places:
-                node.daemon.client.post("follow", {"place": place, "auto": True})
-                for keeper in self.keepers(place):
-                    if keeper is not node:
-                        said = {"place": place, "state": "trusted", "reason": "it keeps the place"}
-                        node.daemon.client.post("trust", {"peer": keeper.daemon.node, **said})
-
-    def of(self, place: str, half: int | None = None) -> list[Node]:
-        """The live nodes of a place."""
-        return [
-            node
-            for number, node in enumerate(self.nodes)
-            if place in node.places and node.alive and half in (None, number % 2)
-        ]
-
-    def keepers(self, place: str) -> list[Node]:
-        """Two of each half, the first of those that follow it."""
-        return [node for half in (0, 1) for node in self.of(place, half)[:2]]
-
-    def publish(self, node: Node, place: str) -> str:
-        """A new adapter of a node at a place; its manifest."""
-        self.made += 1
-        folder = tiny.save_adapter(self.folder / f"update-{self.made}", seed=self.made)
-        pushed = node.daemon.job(**TERMS, path=str(folder), place=place, name=f"u{self.made}")
-        return str(pushed["manifest"])
+LEARNER_S, IDLE_S = 70.0, 20.0
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
@@ -142,24 +29,30 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m tests.bench hierarchy")
     parser.add_argument("--daemons", type=int, default=12)
     parser.add_argument("--short", action="store_true", help="four daemons")
+    parser.add_argument("--work", type=Path, help="where to leave the homes; a short path")
     given = parser.parse_args(list(argv))
     count = 4 if given.short else given.daemons
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="p2", dir="/tmp") as folder:
-        swarm = Swarm(Path(folder), count)
-        with running(*(node.daemon for node in swarm.nodes)):
+        swarm = Swarm(given.work or Path(folder), count)
+        with swarm.up():
             found = _story(swarm)
-    return {"daemons": count, "places": len(swarm.places), **found, "seconds": _since(began)}
+    return {"daemons": count, "places": len(swarm.places), **found, "seconds": since(began)}
 
 
 def _story(swarm: Swarm) -> dict[str, Any]:
-    first, spread_s = _spread(swarm)
-    split = _split(swarm)
-    join_s = _join(swarm, split)
-    killed, kill_s, back = _kill(swarm)
-    updates = {SPLIT: {*split, killed}}
-    for (place, _half), update in first.items():
-        updates.setdefault(place, set()).add(update)
+    join_s = swarm.join()
+    say(f"all {len(swarm.nodes)} joined, {join_s} s")
+    clone_s = swarm.clone()
+    say(f"all have the base, {clone_s} s")
+    updates, spread = _spread(swarm)
+    _cut(swarm)
+    updates[SPLIT] |= _diverge(swarm)
+    heal_s = _heal(swarm, updates[SPLIT])
+    killed, kills = _kill(swarm)
+    updates[SPLIT].add(killed)
+    later, replaced_s = _replace(swarm)
+    updates[SUB].add(later)
     held, wanted, twice = _count(swarm, updates)
     agree = {place: _agree(swarm, place) for place in swarm.places}
     return {
@@ -169,78 +62,145 @@ def _story(swarm: Swarm) -> dict[str, Any]:
         "subscriptions": wanted,
         "held_share": held / wanted,
         "applied_twice": twice,
-        "spread_s": spread_s,
-        "split_healed_s": join_s,
-        "kill_healed_s": kill_s,
-        "killed_keeper_lost_nothing": back,
+        "join_s": join_s,
+        "clone_s": clone_s,
+        **spread,
+        "split_healed_s": heal_s,
+        **kills,
+        "keeper_replaced_s": replaced_s,
         "tree_levels": _levels(swarm),
+        "idle_cores": _idle(swarm),
     }
 
 
-def _spread(swarm: Swarm) -> tuple[dict[tuple[str, int], str], float]:
-    """An update at every place of each half reaches every subscriber of that half."""
-    sent: dict[tuple[str, int], str] = {}
-    for place in swarm.places:
-        for half in (0, 1):
-            here = swarm.of(place, half)
-            if here:
-                sent[place, half] = swarm.publish(here[0], place)
+def _spread(swarm: Swarm) -> tuple[dict[str, set[str]], dict[str, float]]:
+    """An update at every place is accepted by a keeper and reaches every subscriber."""
     began = time.monotonic()
-    for (place, half), update in sent.items():
-        swarm.of(place, half)[0].accept(place, update)
-    for (place, half), update in sent.items():
-        for node in swarm.of(place, half):
-            _wait(lambda n=node, p=place, u=update: u in n.applied(p), f"{place} at {node.places}")
-    _say(f"every update of a half is at its subscribers, {_since(began)} s")
-    return sent, _since(began)
+
+    def bring(place: str) -> tuple[str, float]:
+        update = swarm.accept(place, swarm.of(place)[-1], swarm.keeping[place])
+        accepted = time.monotonic()
+        swarm.reaches(place, update, swarm.of(place))
+        return update, since(accepted)
+
+    with ThreadPoolExecutor(4) as pool:
+        sent = dict(zip(swarm.places, pool.map(bring, swarm.places), strict=True))
+    took = {"spread_s": since(began), "reach_s_max": max(late for _, late in sent.values())}
+    say(f"an update of each of {len(sent)} places is accepted and at all subscribers, {took}")
+    return {place: {update} for place, (update, _) in sent.items()}, took
 
 
-def _split(swarm: Swarm) -> list[str]:
-    """The halves, which never met, each accept another update of one place."""
+def _cut(swarm: Swarm) -> None:
+    """One half comes back at other addresses, which the other does not learn, nor it theirs."""
+    ours = [node for node in swarm.nodes if not node.half]
+    cut = [node for node in swarm.nodes if node.half]
+    swarm.each(lambda node: node.daemon.stop(), cut)
+    for node in cut:
+        node.forget(ours)
+    ports = [free_port() for _ in cut]
+    for node, port in zip(cut, ports, strict=True):
+        seeds = [f"/ip4/127.0.0.1/tcp/{ports[0]}/p2p/{cut[0].name}"] if node is not cut[0] else []
+        node.start(*seeds, port=port)
+    for node in cut:
+        node.daemon.up()
+    for half in (ours, cut):
+        names = {node.name for node in half}
+        for node in half:
+            few = min(1, len(half) - 1)
+            wait(lambda n=node, all_=names, f=few: f <= len(_met(n)) and _met(n) <= all_, "apart")
+    say("the swarm is in two halves")
+
+
+def _met(node: Node) -> set[str]:
+    return {peer["peer_id"] for peer in node.get("peers")["peers"]}
+
+
+def _diverge(swarm: Swarm) -> set[str]:
+    """Each half accepts another update of one place."""
     made = []
-    for half in (0, 1):
+    for half, keeper in enumerate(swarm.keeping[SPLIT]):
         here = swarm.of(SPLIT, half)
-        made.append(swarm.publish(here[-1], SPLIT))
-        here[0].accept(SPLIT, made[-1])
-        for node in here:
-            _wait(lambda n=node, u=made[-1]: u in n.applied(SPLIT), f"half {half}")
-    assert not set(swarm.nodes[0].applied(SPLIT)) & set(swarm.nodes[1].applied(SPLIT))
-    _say("the halves have gone their own ways")
-    return made
+        made.append(swarm.accept(SPLIT, here[-1], [keeper]))
+        swarm.reaches(SPLIT, made[-1], here)
+    first, second = (swarm.of(SPLIT, half) for half in (0, 1))
+    assert not any(made[1] in node.applied(SPLIT) for node in first)
+    assert not any(made[0] in node.applied(SPLIT) for node in second)
+    say("the halves have gone their own ways")
+    return set(made)
 
 
-def _join(swarm: Swarm, updates: list[str]) -> float:
+def _heal(swarm: Swarm, updates: set[str]) -> float:
+    """One node of each half learns of the other; seconds until all have everything."""
     began = time.monotonic()
-    for one, other in ((0, 1), (1, 0)):
-        address = swarm.nodes[other].daemon.address
-        swarm.nodes[one].daemon.client.post("peers", {"address": address})
-    for node in swarm.of(SPLIT):
-        _wait(lambda n=node: set(updates) <= set(n.applied(SPLIT)), f"joined at {node.places}")
-    _say(f"joined: both updates are everywhere, {_since(began)} s")
-    return _since(began)
+    address = swarm.nodes[1].daemon.address
+    swarm.nodes[0].daemon.client.post("peers", {"address": address})
+    for update in sorted(updates):
+        swarm.reaches(SPLIT, update, swarm.of(SPLIT))
+    until(lambda: len({tuple(n.head(SPLIT)) for n in swarm.of(SPLIT)}) == 1, "one head", WAIT_S)
+    say(f"joined: both updates are everywhere, under one head, {since(began)} s")
+    return since(began)
 
 
-def _kill(swarm: Swarm) -> tuple[str, float, bool]:
-    """Kill the keeper that published an update once one other node has it, the rest on the way."""
-    keeper, *others = swarm.of(SPLIT)
-    update = swarm.publish(keeper, SPLIT)
-    held = keeper.applied(SPLIT)
+def _kill(swarm: Swarm) -> tuple[str, dict[str, Any]]:
+    """Kill a subscriber that is just applying, and the keeper that accepted as soon as one has it.
+
+    Both come back, with what they had, and with the update.
+    """
+    keepers = swarm.keeping[SPLIT]
+    others = [node for node in swarm.of(SPLIT) if node not in keepers]
+    victim, publisher = others[0], others[-1]
+    update = swarm.accept(SPLIT, publisher, keepers)
     began = time.monotonic()
-    keeper.accept(SPLIT, update)
-    _wait(lambda: any(update in node.applied(SPLIT) for node in others), "one has it")
-    left = [node for node in others if update not in node.applied(SPLIT)]
+    keeper = next(node for node in keepers if update in node.accepted(SPLIT))
+    before = {node: (node.applied(SPLIT), node.accepted(SPLIT)) for node in (keeper, victim)}
+    wait(lambda: _state(victim, update), "it is being applied", 0.02)
+    midway = update not in victim.applied(SPLIT)
+    victim.daemon.kill()
+    rest = [node for node in swarm.of(SPLIT) if node not in (keeper, victim)]
+    wait(lambda: any(update in node.applied(SPLIT) for node in rest), "one has it", 0.02)
     keeper.daemon.kill()
-    _say(f"killed the keeper with {len(left)} of {len(others)} still without the update")
-    for node in others:
-        _wait(lambda n=node: update in n.applied(SPLIT), f"after the kill at {node.places}")
-    seconds = _since(began)
-    flags = [flag for place in keeper.places for flag in ("--follow", place)]
-    seed = ("--bootstrap", others[0].daemon.address)
-    keeper.daemon = Daemon(keeper.daemon.home, *flags, *seed, **QUICK).up()
-    _wait(lambda: {*held, update} <= set(keeper.applied(SPLIT)), "the keeper is back with all")
-    again = keeper.applied(SPLIT)
-    _say(f"the others have it, and the keeper is back with everything, {seconds} s")
-    return update, seconds, all(again[one] == at for one, at in held.items())
+    books = {node: node.book(SPLIT) for node in (keeper, victim)}
+    left = [node for node in rest if update not in node.applied(SPLIT)]
+    say(f"killed two (midway: {midway}) while {len(left)} of {len(rest)} others were without it")
+    swarm.reaches(SPLIT, update, rest)
+    others_s = since(began)
+    began = time.monotonic()
+    for node in (keeper, victim):
+        node.start(rest[0].daemon.address)
+        node.daemon.up()
+        swarm.reaches(SPLIT, update, [node])
+    say(f"the others have it, {others_s} s; both are back with everything, {since(began)} s")
+    same = all(
+        node.book(SPLIT)[: len(books[node])] == books[node]
+        and heads <= node.accepted(SPLIT)
+        and applied.items() <= node.applied(SPLIT).items()
+        for node, (applied, heads) in before.items()
+    )
+    kills = {"killed_midway": midway, "kill_others_s": others_s, "kill_back_s": since(began)}
+    return update, {**kills, "nothing_lost": same}
+
+
+def _replace(swarm: Swarm) -> tuple[str, float]:
+    """The keeper whom all subscribers of a place trust is gone for good; who it trusted goes on."""
+    keeper, heir = swarm.keeping[SUB]
+    wait(lambda: heir.name in _heirs(keeper), "the keeper names its heir")
+    keeper.daemon.kill()
+    update = swarm.accept(SUB, swarm.of(SUB)[-1], [heir])
+    began = time.monotonic()
+    swarm.reaches(SUB, update, swarm.of(SUB))
+    say(f"a keeper is gone for good, and the place goes on, {since(began)} s")
+    return update, since(began)
+
+
+def _heirs(keeper: Node) -> tuple[str, ...]:
+    head = HeadFile(keeper.home / "heads").read(parse_place(SUB))
+    return head.heirs if head is not None else ()
+
+
+def _state(node: Node, update: str) -> bool:
+    card = node.following(SPLIT)
+    waiting = {one["manifest"] for one in card["waiting"]}
+    return update in waiting | {one["manifest"] for one in card["applied"]}
 
 
 def _count(swarm: Swarm, updates: dict[str, set[str]]) -> tuple[int, int, int]:
@@ -248,7 +208,7 @@ def _count(swarm: Swarm, updates: dict[str, set[str]]) -> tuple[int, int, int]:
     held = wanted = 0
     for place, names in updates.items():
         for node in swarm.of(place):
-            _wait(lambda n=node, p=place, u=names: u <= set(n.applied(p)), f"{place} at the end")
+            wait(lambda n=node, p=place, u=names: u <= set(n.applied(p)), f"{place} at the end")
             wanted += len(names)
             held += len(names & node.applied(place).keys())
     return held, wanted, sum(len(node.again) for node in swarm.nodes)
@@ -267,6 +227,14 @@ def _agree(swarm: Swarm, place: str) -> bool:
     return True
 
 
+def _idle(swarm: Swarm) -> float:
+    """What the busiest daemon takes of a core once nothing is left to do."""
+    swarm.busy(LEARNER_S)  # the processes that learnt leave
+    found = swarm.busy(IDLE_S)
+    say(f"idle: {found}")
+    return max(found.values())
+
+
 def _levels(swarm: Swarm) -> int:
     """How many levels the tree has, which every node must show alike for the places with models."""
     trees = []
@@ -275,21 +243,3 @@ def _levels(swarm: Swarm) -> int:
         trees.append({spot["level"] for spot in spots})
     assert trees[0] == trees[1]
     return len(trees[0])
-
-
-def _wait(look: Callable[[], bool], what: str) -> None:
-    def asked() -> bool:
-        try:
-            return look()
-        except P2pllmError:
-            return False  # busy, or just starting
-
-    until(asked, what, WAIT_S)
-
-
-def _since(began: float) -> float:
-    return round(time.monotonic() - began, 1)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

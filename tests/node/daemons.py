@@ -79,6 +79,11 @@ class Daemon:
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def cpu_s(self) -> float:
+        """Seconds of a core that it and its children have taken."""
+        times = [one.cpu_times() for one in (psutil.Process(self.process.pid), *self.children())]
+        return float(sum(one.user + one.system for one in times))
+
     def kill(self) -> None:
         """kill -9, as a crash."""
         self.process.kill()
@@ -90,13 +95,13 @@ class Daemon:
         return self.process.wait(timeout=30)
 
 
-def until(look: Callable[[], Any], what: str, seconds: float = WAIT_S) -> Any:
+def until(look: Callable[[], Any], what: str, seconds: float = WAIT_S, pause_s: float = 0.1) -> Any:
     """The first true answer of `look`, which is asked again and again until a deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := look():
             return found
-        _pause.wait(0.1)
+        _pause.wait(pause_s)
     raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 

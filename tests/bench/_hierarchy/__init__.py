@@ -1,0 +1,1 @@
+"""The swarm of the hierarchy bench."""
