@@ -50,7 +50,9 @@ class Keeping:
             nursery.start_soon(self._telling.run)
             while True:
                 news = self._news
-                for place in sorted(self._services.trust.followed):
+                followed = sorted(self._services.trust.followed)
+                self._later = {p: one for p, one in self._later.items() if p in followed}
+                for place in followed:
                     await self._apply(place)
                 soonest = min((one.next_at() for one in self._later.values()), default=math.inf)
                 soon = max(MIN_S, soonest - trio.current_time())
@@ -71,23 +73,25 @@ class Keeping:
         found = change(services, place, known)
         if found.drop:
             take_back(services, place, found.drop, back=False)
-        if not known.auto:
-            return
-        for one in found.apply:
-            later = self._later.setdefault(place, Retries(FIRST_S, LONGEST_S))
+        wanted = {one.manifest: one for one in found.apply} if known.auto else {}
+        self._waits(place).keep(set(wanted))
+        for one in wanted.values():
             now = trio.current_time()
-            if later.due(one.manifest, now) and self._bad.due(one.manifest, now):
-                await self._adopt(place, one, later)
-        wanted = {one.manifest for one in found.apply}
-        self._later.setdefault(place, Retries(FIRST_S, LONGEST_S)).keep(wanted)
+            if self._waits(place).due(one.manifest, now) and self._bad.due(one.manifest, now):
+                await self._adopt(place, one)
 
-    async def _adopt(self, place: Place, one: Vouched, later: Retries[ContentId]) -> None:
+    def _waits(self, place: Place) -> Retries[ContentId]:
+        return self._later.setdefault(place, Retries(FIRST_S, LONGEST_S))
+
+    async def _adopt(self, place: Place, one: Vouched) -> None:
+        self._waits(place).forget(one.manifest)
         try:
             await bring(self._services, place, one)
             if not await spares(self._services, place, following(self._services, place), one):
+                self._bad.failed(one.manifest, trio.current_time())  # asked again, but not soon
                 return
         except P2pllmError as fault:
-            waits = later if isinstance(fault, Unavailable) else self._bad
+            waits = self._waits(place) if isinstance(fault, Unavailable) else self._bad
             waits.failed(one.manifest, trio.current_time())
             card = {"place": str(place), "manifest": one.manifest, "code": fault.code}
             self._services.events.emit("apply", state="waits", message=fault.message, **card)
