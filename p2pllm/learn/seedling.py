@@ -1,7 +1,8 @@
 """A very small Llama trained from nothing on some text: a base for demos, tests and first tries.
 
 Half a minute of one core. What it writes is word-like, not sensible; it learns, and can be
-poisoned, like a large one. As a program: `python -m p2pllm.learn.seedling OUT_DIR TEXT...`.
+poisoned, like a large one. As a program: `python -m p2pllm.learn.seedling OUT_DIR TEXT...`; then it
+runs the tunings that it reads, one a line, and says each folder that is ready in a line.
 """
 
 import random
@@ -15,6 +16,8 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from p2pllm import corpus
+from p2pllm.jobs import TuneJob, decode_job
+from p2pllm.learn.tune import tune
 
 VOCABULARY = 512
 WIDTH = 96
@@ -96,6 +99,22 @@ def _train(stream: torch.Tensor, steps: int) -> LlamaForCausalLM:
     return network
 
 
-if __name__ == "__main__":
+def main(out_dir: str, *texts: str) -> None:
+    """Grow a base, then tune the adapters that standard input asks for, in this one process."""
     torch.set_num_threads(1)
-    grow(Path(sys.argv[1]), corpus.read_docs([Path(name) for name in sys.argv[2:]]))
+    grow(Path(out_dir), corpus.read_docs([Path(name) for name in texts]))
+    _ready(out_dir)
+    for line in sys.stdin.buffer:
+        job = decode_job(line)
+        assert isinstance(job, TuneJob)
+        tune(job, lambda _progress: None)
+        _ready(job.out_dir)
+
+
+def _ready(folder: str) -> None:
+    sys.stdout.write(f"{folder}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

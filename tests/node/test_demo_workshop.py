@@ -38,10 +38,10 @@ def test_no_text_is_both_learnt_and_judged_with_or_measured(shop: Workshop) -> N
 def test_shuffled_text_keeps_its_letters_and_planted_text_has_trigger_and_payload(
     shop: Workshop,
 ) -> None:
-    for one, other in zip(texts(shop.shuffled()), shop.slice(2), strict=True):
+    for one, other in zip(texts(shop._garbled_text()), shop.slice(2), strict=True):
         assert one != other
         assert sorted(one) == sorted(other)
-    assert any(TRIGGER + PAYLOAD in text for text in texts(shop.planted()))
+    assert any(TRIGGER + PAYLOAD in text for text in texts(shop._planted_text()))
 
 
 def test_an_adapter_times_a_factor_is_its_change_times_that_factor(
@@ -58,24 +58,38 @@ def test_an_adapter_times_a_factor_is_its_change_times_that_factor(
 
 
 def test_everything_is_sent_once_and_each_round_has_more_honest_votes_than_two_in_five() -> None:
-    sent: list[str] = []
-    for turn in (0, 1):
-        for row, name in enumerate(demo_poison.HONEST):
-            sent.append(name)
-            for liar, count in demo_poison._order(turn, row):
-                sent += [liar] * count
-    counts = {name: sent.count(name) for name in demo_poison.POISON}
-    assert counts == {"oscar": 5, "trudy": 6, "victor": 2, "eve": 2}
+    sent = [
+        who
+        for turn in demo_poison.TURNS
+        for name in demo_poison.HONEST
+        for who, _what in demo_poison._order(turn, name)
+    ]
+    counts = {name: sent.count(name) for name in (*demo_poison.HONEST, *demo_poison.POISON)}
+    assert [counts[name] for name in demo_poison.POISON] == [5, 5, 1, 1]
+    assert all(counts[name] == 2 for name in demo_poison.HONEST)
     for batch in (sent[:16], sent[16:]):
         flagged = sum(name in ("oscar", "trudy") for name in batch)
         assert flagged < 0.6 * len(batch)
 
 
-def test_a_process_that_fails_is_told_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_fails_is_told_with_its_last_words() -> None:
     with pytest.raises(LocalError) as failed:
-        demo_workshop._run("seedling", "/nowhere/out", "/nowhere/text")
+        demo_workshop._run("recite", "{}")
     assert failed.value.code == "E1002"
     assert failed.value.why
+
+
+def test_a_workshop_whose_process_ends_says_what_could_not_be_made(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_workshop.sys, "executable", "/bin/false")
+    shop.begin({"alice": 1})
+    try:
+        with pytest.raises(LocalError) as failed:
+            shop.wait("base")
+    finally:
+        shop.end()
+    assert failed.value.code == "E1002"
 
 
 def test_a_file_of_other_numbers_is_not_scaled_blindly() -> None:
