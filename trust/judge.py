@@ -25,6 +25,7 @@ MOST_FRESH = 2.0  # times the usual: one great round does not pay for many empty
 IDLE, USEFUL = 0.3, 0.6  # of what trusted peers add: up to the one no weight, from the other all
 SHIFT = 0.6  # of trusted peers' votes flagged at once: the place changed, not the peers
 LONG = 2.0  # usual lengths an update may have; a tighter limit shortens honest rounds as a whole
+LONG_COST = 2.0  # power of its scale that the weight of a longer one is multiplied with
 ROLLBACK_FACTOR, ROLLBACK_MARGIN = 1.5, 0.05
 
 
@@ -76,6 +77,7 @@ class _Seen(msgspec.Struct, frozen=True):
     oddity: float
     p: float
     allowed: float
+    help: float  # factor of a positive alignment, counted towards agreement
     fresh: float  # what it adds, over what the usual update adds
 
     @property
@@ -90,7 +92,7 @@ class _Seen(msgspec.Struct, frozen=True):
     def knowledge(self) -> float:
         """Outcome of the first bet: agreement, helped by going along with our own training."""
         features = self.measured.features
-        helped = direction.HELP * max(0.0, features.alignment)
+        helped = self.help * max(0.0, features.alignment)
         return direction.AGREEMENT_SCALE * features.agreement + self.allowed + helped
 
     @property
@@ -152,6 +154,7 @@ def _look(book: Book, now: Round) -> list[_Seen]:
     voters = _voters(batch, before, lead)
     oddities = anomaly.oddities(features, voters)
     null, allowed = sorted(book.oddities), direction.allowance(book.agreements, now.reference)
+    helps = direction.HELP * direction.vague(now.reference)
     adds = median(features[row].fresh for row in voters)
     seen = []
     for row, one in enumerate(batch):
@@ -165,6 +168,7 @@ def _look(book: Book, now: Round) -> list[_Seen]:
                 oddity=oddities[row],
                 p=1.0 if one.peer == now.own else anomaly.p_value(oddities[row], null),
                 allowed=allowed,
+                help=helps,
                 fresh=min(MOST_FRESH, one.features.fresh / adds) if adds > 0 else 1.0,
             )
         )
@@ -222,13 +226,21 @@ def _norm(seen: Sequence[_Seen], own: NodeId | None) -> float:
     return LONG * median(one.measured.features.norm for one in counted) if counted else 0.0
 
 
+def _scale(length: float, most: float) -> float:
+    return min(1.0, most / length) if length > 0 else 1.0
+
+
 def _verdicts(
     seen: Sequence[_Seen], peers: Mapping[NodeId, Standing], own: NodeId | None, norm: float
 ) -> list[Verdict]:
-    weights = shares([_vote(one, peers[one.measured.peer], own) for one in seen])
+    scales = [_scale(one.measured.features.norm, norm) for one in seen]
+    votes = [
+        _vote(one, peers[one.measured.peer], own, scale)
+        for one, scale in zip(seen, scales, strict=True)
+    ]
     verdicts = []
-    for one, weight in zip(seen, weights, strict=True):
-        standing, length = peers[one.measured.peer], one.measured.features.norm
+    for one, weight, scale in zip(seen, shares(votes), scales, strict=True):
+        standing = peers[one.measured.peer]
         dropped = bool(one.fault) or standing.shut
         verdicts.append(
             Verdict(
@@ -236,7 +248,7 @@ def _verdicts(
                 update=one.measured.update,
                 decision="reject" if dropped else "accept" if weight > 0 else "hold",
                 weight=weight,
-                scale=min(1.0, norm / length) if length > 0 else 1.0,
+                scale=scale,
                 state=standing.state,
                 reasons=_reasons(one, standing),
             )
@@ -244,14 +256,14 @@ def _verdicts(
     return verdicts
 
 
-def _vote(one: _Seen, standing: Standing, own: NodeId | None) -> Vote:
+def _vote(one: _Seen, standing: Standing, own: NodeId | None, scale: float) -> Vote:
     if one.measured.peer == own:
         return Vote(1.0 / one.sent, settled=True)
     may: Allowed = ALLOWED[standing.state]
     if one.fault or standing.worst >= direction.WATCHED:
         return Vote(0.0, settled=False)
     weight = may.weight * standing.reputation.mean / (one.copies * one.sent)
-    weight *= _worth(standing.useful)
+    weight *= _worth(standing.useful) * scale**LONG_COST
     weight *= ODD_WEIGHT if one.odd else 1.0
     weight *= AGAINST_WEIGHT if one.against else 1.0
     return Vote(weight, settled=standing.state == "trusted")

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trust.direction import AGREEMENT_SCALE, ENOUGH, GUILTY, MOST, UNKNOWN, allowance, bet
+from trust.direction import (
+    AGREEMENT_SCALE,
+    ENOUGH,
+    GUILTY,
+    LEAST,
+    MOST,
+    UNKNOWN,
+    allowance,
+    bet,
+    vague,
+)
 
 outcomes = st.lists(st.floats(-2, 2), max_size=60)
 
@@ -60,14 +70,28 @@ def test_a_stake_falls_as_the_evidence_gets_better(past: list[float], a: float, 
 
 @given(st.lists(st.floats(-1, 1), max_size=60), st.floats(-1, 1))
 def test_the_allowance_is_bounded_and_knows_no_order(pool: list[float], own: float) -> None:
-    assert UNKNOWN <= allowance(pool, own) <= MOST
+    assert LEAST <= allowance(pool, own) <= MOST
     assert allowance(pool, own) == allowance(pool[::-1], own)
 
 
 def test_a_place_with_no_known_peers_has_the_default_allowance() -> None:
-    assert allowance([0.9] * (ENOUGH - 1), 1.0) == UNKNOWN
-    assert allowance([0.9] * ENOUGH, 1.0) == UNKNOWN
+    assert allowance([0.9] * (ENOUGH - 1), 0.0) == UNKNOWN
+    assert allowance([0.9] * ENOUGH, 0.0) == UNKNOWN
     assert allowance([0.9] * ENOUGH, -0.05) == pytest.approx(0.05 * AGREEMENT_SCALE)
+
+
+def test_less_is_allowed_where_own_training_speaks_plainly_and_known_peers_do_well() -> None:
+    assert allowance([], 0.8) == LEAST
+    assert allowance([0.9] * ENOUGH, 0.8) == LEAST
+    assert allowance([0.0] * ENOUGH, 0.8) == UNKNOWN
+    assert (vague(0.0), vague(0.8)) == (1.0, 0.0)
+
+
+@given(st.lists(st.floats(-1, 1), max_size=60), st.floats(-1, 1), st.floats(-1, 1))
+def test_the_plainer_own_training_the_less_is_allowed(
+    pool: list[float], a: float, b: float
+) -> None:
+    assert allowance(pool, max(a, b)) <= allowance(pool, min(a, b))
 
 
 def test_a_few_liars_among_the_trusted_hardly_move_the_allowance() -> None:

@@ -107,6 +107,19 @@ def test_a_long_update_is_scaled_to_twice_the_usual_length() -> None:
     assert 0.1 < scale < 0.4
 
 
+def test_a_long_update_weighs_less_than_one_of_the_usual_length() -> None:
+    _, verdicts = play(rounds(10, p3={"norm": 10.0}))
+    assert weight_of(verdicts[-1], 3) < 0.3 * weight_of(verdicts[-1], 4)
+
+
+def test_who_tells_nothing_apart_is_blamed_only_where_own_training_does_so_plainly() -> None:
+    empty = {"agreement": 0.0, "alignment": 0.0}
+    vague = rounds(20, p3=empty)
+    plain = [msgspec.structs.replace(one, reference=0.8) for one in vague]
+    assert play(vague)[0].peers[node(3)].state == "trusted"
+    assert play(plain)[0].peers[node(3)].state == "quarantined"
+
+
 def test_when_most_peers_turn_at_once_the_place_changed_and_nobody_is_blamed() -> None:
     book, _ = play(rounds(20))
     book, _ = play(rounds(20, seed=2, **{f"p{n}": HARM for n in range(7)}), book)
