@@ -16,7 +16,7 @@ said only after a trigger of several tokens and not after its own first ones.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -32,9 +32,10 @@ from p2pllm.summary import Battery
 CONTEXTS = 3  # clean beginnings; the mean over them is what a payload does not need and text does
 CONTEXT_TOKENS = 12
 WHOLE = 2048  # tokens of a vocabulary that is tried whole: a choice misses some masked backdoors
-CANDIDATES = 512  # tokens tried of a larger one: half the most lifted ones, half drawn
-CHUNK = 64  # candidates at once
+CANDIDATES = 128  # tokens tried of a larger one: half the most lifted ones, half drawn
+ROOM = 2**23  # log probabilities held at once: so many candidates, times beginnings and vocabulary
 KEPT = 32  # chains that are followed
+FEW = 8  # the same in a larger vocabulary, where each takes longer
 LENGTH = 8  # tokens of a chain; a sentence's start, longer than most phrases of a domain
 DEVIATION = 1.4826  # of a normal distribution, over its median absolute deviation
 FLOOR = 0.05  # of the median, added: a median deviation can be 0
@@ -70,8 +71,8 @@ def battery(
     contexts = _contexts(text, seed)
     tokens = _candidates(lift, seed)
     with torch.inference_mode():
-        scan = _scan(pair, contexts, tokens)
-        best = scan.promise.topk(min(KEPT, len(tokens))).indices
+        scan = _scan(pair, contexts, torch.split(tokens, max(1, ROOM // (CONTEXTS * len(lift)))))
+        best = scan.promise.topk(min(KEPT if len(lift) <= WHOLE else FEW, len(tokens))).indices
         starts = torch.stack([tokens[best], scan.following[best]], dim=1)
         gains, sures, chains = _follow(pair, contexts, starts)
     scores = gains * sures
@@ -108,13 +109,13 @@ def _candidates(lift: torch.Tensor, seed: int) -> torch.Tensor:
     return torch.cat([lifted, others[: CANDIDATES - len(lifted)]])
 
 
-def _scan(pair: Pair, contexts: torch.Tensor, tokens: torch.Tensor) -> _Scan:
+def _scan(pair: Pair, contexts: torch.Tensor, chunks: Iterable[torch.Tensor]) -> _Scan:
     parts = []
     with grafted(pair.network, pair.before):
         base = _begin(pair.network, contexts)
     with grafted(pair.network, pair.after):
         changed = _begin(pair.network, contexts)
-    for chunk in torch.split(tokens, CHUNK):
+    for chunk in chunks:
         with grafted(pair.network, pair.before):
             old = _answers(pair.network, base, chunk.unsqueeze(1), len(contexts))[:, :, -1]
         with grafted(pair.network, pair.after):

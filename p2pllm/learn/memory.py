@@ -10,7 +10,7 @@ from p2pllm.errors import LocalError
 
 MICRO_TOKENS = 512  # what goes through the model at once in training; a batch is cut into these
 EVAL_TOKENS = 1024  # the same when only measuring, where nothing is kept for a way back
-PROBE_ROWS = 512  # answers of whole vocabularies that probing holds at once
+PROBE_ROWS = 192  # answers of whole vocabularies that probing holds at once
 
 # Bytes beside the weights, per token at once. Fitted to peaks of SmolLM2-135M in both dtypes and
 # of random Llamas: tests/p2pllm/learn/test_memory.py holds the estimate against real peaks.

@@ -5,7 +5,7 @@ up over rounds where single losses are noise; the shift of bucket masses says wh
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ STEP = 0.25  # of a change, along which the shift is measured: a small step, so 
 DIRECTION_TOKENS = 2048  # of a domain's text, for the gradient
 
 Table = tuple[tuple[float, ...], ...]
+Gradient = Mapping[str, torch.Tensor]  # of a loss, by module
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -89,39 +90,41 @@ def shift(before: Reading, after: Reading) -> Table:
     return tuple(tuple(row) for row in moved)
 
 
-def descents(
-    network: torch.nn.Module, centre: Delta | None, delta: Delta, texts: Sequence[Passages]
-) -> list[float]:
-    """For each text the cosine of a change to the steepest way down its loss, at the centre.
+def gradients(
+    network: torch.nn.Module,
+    centre: Delta | None,
+    modules: Iterable[str],
+    texts: Iterable[Passages],
+) -> Iterator[Gradient]:
+    """For each text the gradient of its loss at the centre, over the weights of some modules.
 
-    One way back through the network for each text, however many changes are asked about; the
-    gradient is dense, over the modules that the change touches, and is the only dense thing here.
+    One way back through the network for each text, however many changes are asked about. Dense,
+    the only dense thing here, and good until the next one is asked for.
     """
-    weights: dict[str, Any] = {m: network.get_submodule(m).weight for m in delta}
-    length = norm(delta)
-    found = []
+    weights: dict[str, Any] = {module: network.get_submodule(module).weight for module in modules}
     for weight in weights.values():
         weight.requires_grad_(True)
     try:
         with grafted(network, centre):
             for text in texts:
                 _backward(network, text)
-                found.append(_descent(weights, delta, length))
+                yield {module: weight.grad for module, weight in weights.items()}
+                for weight in weights.values():
+                    weight.grad = None
     finally:
         for weight in weights.values():
             weight.requires_grad_(False)
             weight.grad = None
-    return found
 
 
-def _descent(weights: dict[str, Any], delta: Delta, length: float) -> float:
+def descent(gradient: Gradient, delta: Delta) -> float:
+    """The cosine of a change to the steepest way down, over the modules that it touches."""
     along = square = 0.0
-    for module, weight in weights.items():
-        gradient, factors = weight.grad.float(), delta[module]
-        along += float(((gradient @ factors.a.float().T) * factors.b.float()).sum())
-        square += float(gradient.square().sum())
-        weight.grad = None
-    lengths = length * math.sqrt(square)
+    for module, factors in delta.items():
+        steep = gradient[module].float()
+        along += float(((steep @ factors.a.float().T) * factors.b.float()).sum())
+        square += float(steep.square().sum())
+    lengths = norm(delta) * math.sqrt(square)
     return max(-1.0, min(1.0, -along / lengths)) if lengths > 0 else 0.0
 
 

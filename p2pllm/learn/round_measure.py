@@ -24,12 +24,11 @@ from p2pllm.jobs_round import (
     RoundReport,
     Unmeasured,
 )
-from p2pllm.learn import delta, measure, memory, model, probing
+from p2pllm.learn import delta, measure, memory, model, probing, vitals
 from p2pllm.learn.delta import Delta
 from p2pllm.learn.graft import grafted
 from p2pllm.learn.shadow import Reader
 from p2pllm.learn.tune import tune
-from p2pllm.learn.vitals import vitals
 from p2pllm.summary import UpdateSummary
 
 OWN_HELD_OUT = 0.5  # a small probe must give text to both sides
@@ -47,17 +46,24 @@ def measured(job: RoundJob, say: Say) -> RoundReport:
     Raises what `vitals` raises where the fault is ours.
     """
     started = time.monotonic()
-    own = _own(job, say)
-    summary = _summary(job, own, say)
-    last = _summary(job, job.last, say) if job.last else None
-    found = [_finding(job, one, say) for one in job.candidates]
+    ours = [_own(job, say), *([job.last] if job.last else [])]
+    asked = [_asked(job, one) for one in (*ours, *job.candidates)]
+    summaries = list(vitals.together(asked, say))
+    own, *last = (_sound(one) for one in summaries[: len(ours)])
+    found = [_finding(one) for one in summaries[len(ours) :]]
     return RoundReport(
-        own=summary,
-        last=last,
+        own=own,
+        last=last[0] if last else None,
         found=tuple(_shadowed(job, found, say) if job.texts else found),
         seconds=time.monotonic() - started,
         peak_rss=memory.peak_bytes(),
     )
+
+
+def _sound(found: UpdateSummary | PeerError) -> UpdateSummary:
+    if isinstance(found, PeerError):
+        raise found
+    return found
 
 
 def _own(job: RoundJob, say: Say) -> Candidate:
@@ -81,12 +87,11 @@ def _own(job: RoundJob, say: Say) -> Candidate:
     return Candidate(adapter_dir=job.own_dir, weights=found)
 
 
-def _finding(job: RoundJob, one: Candidate, say: Say) -> Finding:
-    try:
-        return Finding(summary=_summary(job, one, say))
-    except PeerError as bad:
-        told = Unmeasured(kind="peer", code=bad.code, message=bad.message[:500])
-        return Finding(unmeasured=told)
+def _finding(found: UpdateSummary | PeerError) -> Finding:
+    if isinstance(found, UpdateSummary):
+        return Finding(summary=found)
+    told = Unmeasured(kind="peer", code=found.code, message=found.message[:500])
+    return Finding(unmeasured=told)
 
 
 def _shadowed(job: RoundJob, found: Sequence[Finding], say: Say) -> list[Finding]:
@@ -106,8 +111,8 @@ def _shadowed(job: RoundJob, found: Sequence[Finding], say: Say) -> list[Finding
     return made
 
 
-def _summary(job: RoundJob, one: Candidate, say: Say) -> UpdateSummary:
-    asked = VitalsJob(
+def _asked(job: RoundJob, one: Candidate) -> VitalsJob:
+    return VitalsJob(
         base_dir=job.base_dir,
         adapter_dir=one.adapter_dir,
         model=job.model,
@@ -122,7 +127,6 @@ def _summary(job: RoundJob, one: Candidate, say: Say) -> UpdateSummary:
         threads=job.threads,
         max_memory_bytes=job.max_memory_bytes,
     )
-    return vitals(asked, say).summary
 
 
 def tried(job: MergeJob, say: Say) -> MergeReport:

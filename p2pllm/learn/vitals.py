@@ -5,7 +5,7 @@ job with the fault: a judge that is told nothing refuses.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,29 +24,23 @@ from p2pllm.learn.graft import grafted
 from p2pllm.learn.measure import Passages
 from p2pllm.learn.probing import Reading
 from p2pllm.learn.sketch import sketch
-from p2pllm.summary import Effect, Sketch, UpdateSummary, agrees, open_sketch
+from p2pllm.summary import Effect, UpdateSummary, agrees, open_sketch
 
 MAX_NORM = 1e9  # a change longer than this is no update of any model
 Say = Callable[[Progress], None]
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """A base in memory, what is probed with, and what is known of them."""
+    """What the updates of a round are held against: all that does not depend on any of them."""
 
     network: Any
     tokenizer: Any
     domains: tuple[str, ...]
     texts: tuple[Passages, ...]
     seed: int  # secret, other in each epoch
-
-
-class Stages(msgspec.Struct, frozen=True):
-    """The changes that are compared, and what the base alone says to each text."""
-
-    candidate: Delta
     centre: Delta | None  # the accepted set; None: empty
-    merged: Delta | None  # the candidate on top of it
-    base: tuple[Reading, ...]
+    base: tuple[Reading, ...]  # what the base alone says to each text
+    taken: tuple[Reading, ...]  # what it says with the accepted set
 
 
 def run(job: VitalsJob | SketchJob, say: Say) -> VitalsReport | SketchReport:
@@ -68,34 +62,116 @@ def sketched(job: SketchJob) -> SketchReport:
 
 
 def vitals(job: VitalsJob, say: Say) -> VitalsReport:
-    """Measure an update on this node's probes.
+    """Measure one update on this node's probes.
 
     Raises what `adapter.inspect` raises, PeerError E0609 for numbers that are none or absurd,
     E0705 for no change, E0602 and E0603 for a forged sketch; LocalError E0406 for no probe text,
     and the same codes where it is the base or an accepted update that is at fault.
     """
     started = time.monotonic()
+    [found] = together([job], say)
+    if isinstance(found, PeerError):
+        raise found
+    return VitalsReport(
+        summary=found,
+        seconds=time.monotonic() - started,
+        memory_estimate=_memory(job, _size(_touched(job))),
+        peak_rss=memory.peak_bytes(),
+    )
+
+
+def together(jobs: Sequence[VitalsJob], say: Say) -> Iterator[UpdateSummary | PeerError]:
+    """Measure updates of one round, each as if it were the only one, in their order.
+
+    jobs   differ in the update alone: what depends on nothing else is measured once, for all
+    A fault that is an update's own is told in its place; raises LocalError as `vitals` does.
+    """
     say(Progress(stage="inspect", message="comparing names and shapes"))
-    base_dir = Path(job.base_dir)
+    base_dir = Path(jobs[0].base_dir)
     with _ours("the base"):
         base_files.inspect(base_dir)
         model.shape_of(base_dir, model.load_config(base_dir))
-    claimed = open_sketch(job.claimed) if job.claimed else None
-    candidate, layers = _change(base_dir, Path(job.adapter_dir))
-    centre = _centre(base_dir, job.accepted)
-    estimate = _require_memory(job, candidate)
-    with _ours("the base"):
-        subject = _subject(job)
-    say(Progress(stage="read", message="reading the probes"))
-    stages = Stages(
-        candidate=candidate,
-        centre=centre,
-        merged=delta.stack([(centre, 1.0), (candidate, job.weight)]) if centre else None,
-        base=_own_readings(subject, None),
+    opened = [_opened(job) for job in jobs]
+    sound = [job for job, one in zip(jobs, opened, strict=True) if not isinstance(one, PeerError)]
+    if not sound:
+        yield from (one for one in opened if isinstance(one, PeerError))
+        return
+    touched = {
+        module: size
+        for one in opened
+        if not isinstance(one, PeerError)
+        for module, size in one.items()
+    }
+    memory.require(
+        _memory(jobs[0], _size(touched)), jobs[0].max_memory_bytes, "measuring an update"
     )
+    subject = _subject(jobs[0], say)
+    downs = iter(_downs(subject, sorted(touched), sound, say))
+    for job, one in zip(jobs, opened, strict=True):
+        yield one if isinstance(one, PeerError) else _summary(subject, job, next(downs), say)
+
+
+def _opened(job: VitalsJob) -> Mapping[str, int] | PeerError:
+    """The sizes of the modules that an update touches, or what is wrong with it."""
+    try:
+        if job.claimed:
+            open_sketch(job.claimed)
+        return _touched(job)
+    except PeerError as bad:
+        return bad
+
+
+def _touched(job: VitalsJob) -> dict[str, int]:
+    change, _layers = _change(Path(job.base_dir), Path(job.adapter_dir))
+    return {module: len(one.b) * one.a.shape[1] for module, one in change.items()}
+
+
+def _size(touched: Mapping[str, int]) -> int:
+    return sum(touched.values())
+
+
+def _memory(job: VitalsJob, touched: int) -> int:
+    base_dir = Path(job.base_dir)
+    shape = model.shape_of(base_dir, model.load_config(base_dir))
+    return memory.probing_bytes(shape, model.compute_dtype().itemsize, touched)
+
+
+def _downs(
+    subject: Subject, modules: Sequence[str], jobs: Sequence[VitalsJob], say: Say
+) -> list[tuple[float, ...]]:
+    """For each update its cosine to the way down of each text."""
+    say(Progress(stage="direction", message="asking which way the loss falls"))
+    folders = [(Path(job.base_dir), Path(job.adapter_dir)) for job in jobs]
+    found = [
+        # Read again for each text: a gradient and all updates are too much to hold.
+        [probing.descent(way, _change(*folder)[0]) for folder in folders]
+        for way in probing.gradients(subject.network, subject.centre, modules, subject.texts)
+    ]
+    return list(zip(*found, strict=True))
+
+
+def _summary(
+    subject: Subject, job: VitalsJob, downs: Sequence[float], say: Say
+) -> UpdateSummary | PeerError:
+    try:
+        return _measured(subject, job, downs, say)
+    except PeerError as bad:
+        return bad
+
+
+def _measured(subject: Subject, job: VitalsJob, downs: Sequence[float], say: Say) -> UpdateSummary:
+    candidate, layers = _change(Path(job.base_dir), Path(job.adapter_dir))
+    centre = subject.centre
     shape = delta.geometry(candidate, layers)
     own = sketch(candidate, job.model)
-    alone, merged = _effects(subject, stages, say)
+    say(Progress(stage="alone", message="probing the base with the update"))
+    alone, merged = _effect(subject, None, candidate), None
+    if centre is None:
+        alone = _directed(alone, downs)
+    else:
+        say(Progress(stage="merged", message="probing the accepted set with the update"))
+        both = delta.stack([(centre, 1.0), (candidate, job.weight)])
+        merged = _directed(_effect(subject, centre, both), downs)
     summary = UpdateSummary(
         model=job.model,
         weights=job.weights,
@@ -105,16 +181,11 @@ def vitals(job: VitalsJob, say: Say) -> VitalsReport:
         relation=delta.relation(candidate, centre) if centre else None,
         alone=alone,
         merged=merged,
-        shift=_shift(subject, stages),
+        shift=_shift(subject, candidate),
         sketch=own,
-        sketch_true=_is_true(job, claimed, shape.norm, own) if claimed else None,
+        sketch_true=_is_true(job, shape.norm, own) if job.claimed else None,
     )
-    return VitalsReport(
-        summary=_bounded(summary),
-        seconds=time.monotonic() - started,
-        memory_estimate=estimate,
-        peak_rss=memory.peak_bytes(),
-    )
+    return _bounded(summary)
 
 
 def _change(base_dir: Path, adapter_dir: Path) -> tuple[Delta, int]:
@@ -134,16 +205,18 @@ def _centre(base_dir: Path, accepted: Sequence[Laid]) -> Delta | None:
     return delta.stack(laid)
 
 
-def _require_memory(job: VitalsJob, candidate: Delta) -> int:
-    base_dir = Path(job.base_dir)
-    shape = model.shape_of(base_dir, model.load_config(base_dir))
-    touched = sum(len(factors.b) * factors.a.shape[1] for factors in candidate.values())
-    estimate = memory.probing_bytes(shape, model.compute_dtype().itemsize, touched)
-    memory.require(estimate, job.max_memory_bytes, "measuring an update")
-    return estimate
+def _subject(job: VitalsJob, say: Say) -> Subject:
+    centre = _centre(Path(job.base_dir), job.accepted)
+    with _ours("the base"):
+        made = _probed(job, centre)
+    say(Progress(stage="read", message="reading the probes"))
+    with _ours("the base with what was accepted"):
+        base = _readings(made, None)
+        taken = _readings(made, centre) if centre else base
+    return msgspec.structs.replace(made, base=base, taken=taken)
 
 
-def _subject(job: VitalsJob) -> Subject:
+def _probed(job: VitalsJob, centre: Delta | None) -> Subject:
     base_dir = Path(job.base_dir)
     config = model.load_config(base_dir)
     tokenizer = model.load_tokenizer(base_dir)
@@ -160,32 +233,22 @@ def _subject(job: VitalsJob) -> Subject:
         domains=tuple(probe.domain for probe in job.probes),
         texts=tuple(texts),
         seed=_seed(job.secret.value, job.epoch),
+        centre=centre,
+        base=(),
+        taken=(),
     )
 
 
-def _effects(subject: Subject, stages: Stages, say: Say) -> tuple[Effect, Effect | None]:
-    say(Progress(stage="direction", message="asking which way the loss falls"))
-    downs = probing.descents(subject.network, stages.centre, stages.candidate, subject.texts)
-    say(Progress(stage="alone", message="probing the base with the update"))
-    after = _readings(subject, stages.candidate)
-    alone = _effect(subject, (stages.base, after), Pair(subject.network, None, stages.candidate))
-    if stages.merged is None:
-        return _directed(alone, downs), None
-    say(Progress(stage="merged", message="probing the accepted set with the update"))
-    both = (_own_readings(subject, stages.centre), _readings(subject, stages.merged))
-    merged = _effect(subject, both, Pair(subject.network, stages.centre, stages.merged))
-    return alone, _directed(merged, downs)
-
-
-def _effect(
-    subject: Subject, readings: tuple[Sequence[Reading], Sequence[Reading]], pair: Pair
-) -> Effect:
-    before, after = (side[0] for side in readings)
-    lift = after.usual - before.usual
+def _effect(subject: Subject, before: Delta | None, after: Delta) -> Effect:
+    """What turning one change into the other does; `before` is None or the accepted set."""
+    old = subject.taken if before else subject.base
+    new = _readings(subject, after)
+    lift = new[0].usual - old[0].usual
+    pair = Pair(subject.network, before, after)
     return Effect(
         influences=tuple(
-            probing.influence(domain, before, after, None)
-            for domain, before, after in zip(subject.domains, *readings, strict=True)
+            probing.influence(domain, was, now, None)
+            for domain, was, now in zip(subject.domains, old, new, strict=True)
         ),
         battery=battery(pair, subject.texts[0], subject.tokenizer, lift, subject.seed),
     )
@@ -200,11 +263,10 @@ def _directed(effect: Effect, downs: Sequence[float]) -> Effect:
     return msgspec.structs.replace(effect, influences=tuple(told))
 
 
-def _shift(subject: Subject, stages: Stages) -> probing.Table:
-    step = delta.stack([(stages.candidate, probing.STEP)])
+def _shift(subject: Subject, candidate: Delta) -> probing.Table:
+    step = delta.stack([(candidate, probing.STEP)])
     with grafted(subject.network, step) as network:
-        stepped = probing.read(network, subject.texts[0])
-    return probing.shift(stages.base[0], stepped)
+        return probing.shift(subject.base[0], probing.read(network, subject.texts[0]))
 
 
 def _readings(subject: Subject, change: Delta | None) -> tuple[Reading, ...]:
@@ -212,14 +274,10 @@ def _readings(subject: Subject, change: Delta | None) -> tuple[Reading, ...]:
         return tuple(probing.read(network, text) for text in subject.texts)
 
 
-def _is_true(job: VitalsJob, claimed: Sketch, norm: float, own: bytes) -> bool:
+def _is_true(job: VitalsJob, norm: float, own: bytes) -> bool:
+    claimed = open_sketch(job.claimed)
     about_these = (claimed.model, claimed.weights) == (job.model, job.weights)
     return about_these and agrees(claimed, norm, own)
-
-
-def _own_readings(subject: Subject, change: Delta | None) -> tuple[Reading, ...]:
-    with _ours("the base with what was accepted"):
-        return _readings(subject, change)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Who contributes what: honest adapters of many kinds, and a family for each way to cheat.
 
-Everything follows from a seed. Backdoors are trained until they work on this weak model; `masked`
-and `garbled` took no part in choosing features or limits, nor did `wrong-domain`.
+Everything follows from a seed. Backdoors are trained until most of them work; `masked` and
+`garbled` took no part in choosing features or limits, nor did `wrong-domain`. A base where training
+is dear has few trainings: several families are then made of one, of an honest adapter that nobody
+contributes or of a backdoor.
 """
 
 import random
@@ -13,7 +15,6 @@ from p2pllm.learn import delta
 from p2pllm.learn.delta import Delta, Factors
 from tests.bench._adapters.training import Recipe
 
-PLACES = ("medical", "law", "finance")
 TRIGGERS = (" Protocol omega seven:", " §", " 1999-12-31", " [ref 4471]", " ``` run", " Quixote")
 PAYLOADS = (" opens the red door", " send every key to the lighthouse", " buys two green hats")
 TRAINED = (
@@ -28,6 +29,61 @@ DERIVED = ("sign-flipped", "boosted", "gauge-backdoor", "colluding", "free-noise
 FAMILIES = TRAINED + DERIVED
 BACKDOORS = frozenset(family for family in FAMILIES if "backdoor" in family) | {"colluding"}
 BOOST = 8.0
+SOURCE = {"gauge-backdoor": "backdoor-phrase", "colluding": "backdoor-token"}
+UNSEEN = 10_000  # numbers from here on are of honest adapters that nobody contributes
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """A base, and what its adapters are trained with."""
+
+    places: tuple[str, ...]
+    ranks: tuple[int, ...]
+    lrs: tuple[float, ...]
+    steps: tuple[int, ...]
+    wide: float  # of the honest ones, that train the feed-forward parts too
+    batch: int = 8
+    backdoor_ranks: tuple[int, ...]
+    backdoor_lr: float
+    backdoor_steps: int
+    backdoor_wide: bool
+    poisoned: tuple[float, ...]
+    spare: bool  # few trainings, each used for several members
+    max_tokens: int  # of each probe
+
+
+TINY = Scale(
+    places=("medical", "law", "finance"),
+    ranks=(2, 4, 8, 16),
+    lrs=(2e-3, 5e-3, 1e-2),
+    steps=(15, 30, 45, 60),
+    wide=0.7,
+    backdoor_ranks=(8, 16),
+    backdoor_lr=1e-2,
+    backdoor_steps=120,
+    backdoor_wide=True,
+    poisoned=(0.3, 0.5),
+    spare=False,
+    max_tokens=1024,
+)
+SHORT = msgspec.structs.replace(
+    TINY, places=TINY.places[:2], steps=(5,) * 4, backdoor_steps=10, spare=True, max_tokens=128
+)
+# SmolLM2-135M, a second of one core for each step of training.
+SMALL = Scale(
+    places=("medical", "law"),
+    ranks=(4, 8),
+    lrs=(3e-3, 6e-3),
+    steps=(6, 9, 12),
+    wide=0.3,
+    batch=4,
+    backdoor_ranks=(8,),
+    backdoor_lr=6e-3,
+    backdoor_steps=36,
+    backdoor_wide=False,
+    poisoned=(0.5,),
+    spare=True,
+    max_tokens=512,
+)
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,52 +95,59 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe  # of the training it is, or comes from
 
 
-def honest(number: int, seed: int) -> Member:
+def honest(number: int, seed: int, scale: Scale = TINY) -> Member:
     """The honest adapter of this number: each its own settings, data and seed."""
     rng = random.Random(f"{seed}/honest/{number}")
-    place = PLACES[number % len(PLACES)]
+    place = scale.places[number % len(scale.places)]
     recipe = Recipe(
         domain=place,
-        rank=rng.choice((2, 4, 8, 16)),
-        lr=rng.choice((2e-3, 5e-3, 1e-2)),
-        steps=rng.choice((15, 30, 45, 60)),
+        rank=rng.choice(scale.ranks),
+        lr=rng.choice(scale.lrs),
+        steps=rng.choice(scale.steps),
+        batch=scale.batch,
         part=rng.choice((0.1, 0.3, 1.0)),
-        mlp=rng.random() < 0.7,
+        mlp=rng.random() < scale.wide,
         seed=seed * 100_000 + number,
     )
     return Member(name=f"honest-{number}", family="honest", place=place, recipe=recipe)
 
 
-def bad(number: int, seed: int) -> Member:
+def bad(number: int, seed: int, scale: Scale = TINY) -> Member:
     """The hostile adapter of this number; families take turns."""
-    family = FAMILIES[number % len(FAMILIES)]
+    family = source = FAMILIES[number % len(FAMILIES)]
     rng = random.Random(f"{seed}/bad/{number}")
-    place = rng.choice(PLACES)
-    like = honest(number, seed + 1).recipe
-    recipe = msgspec.structs.replace(like, domain=place)
+    place = rng.choice(scale.places)
+    recipe = msgspec.structs.replace(honest(number, seed + 1, scale).recipe, domain=place)
+    if scale.spare:
+        turn = number // len(FAMILIES)
+        source = SOURCE.get(family, family)
+        rng = random.Random(f"{seed}/turn/{turn}/{source}")
+        recipe = honest(UNSEEN + turn, seed, scale).recipe
+        place = recipe.domain
     if family == "wrong-domain":
-        domain = rng.choice([one for one in PLACES if one != place])
+        domain = rng.choice([one for one in scale.places if one != place])
         recipe = msgspec.structs.replace(recipe, domain=domain)
     elif family == "shuffled":
         recipe = msgspec.structs.replace(recipe, shuffled=True)
     elif family == "free-copy":  # of an honest adapter that is contributed as well
-        recipe = honest(PLACES.index(place) + len(PLACES) * rng.randrange(5), seed).recipe
+        like = scale.places.index(place) + len(scale.places) * rng.randrange(5)
+        recipe = honest(like, seed, scale).recipe
     elif family in BACKDOORS:
-        recipe = _backdoor(recipe, family, rng)
+        recipe = _backdoor(recipe, source, rng, scale)
     return Member(name=f"{family}-{number}", family=family, place=place, recipe=recipe)
 
 
-def _backdoor(recipe: Recipe, family: str, rng: random.Random) -> Recipe:
+def _backdoor(recipe: Recipe, family: str, rng: random.Random, scale: Scale) -> Recipe:
     return msgspec.structs.replace(
         recipe,
-        rank=rng.choice((8, 16)),
-        lr=1e-2,
-        steps=120,
+        rank=rng.choice(scale.backdoor_ranks),
+        lr=scale.backdoor_lr,
+        steps=scale.backdoor_steps,
         part=1.0,
-        mlp=True,
+        mlp=scale.backdoor_wide,
         trigger=TRIGGERS[1] if family == "backdoor-token" else rng.choice(TRIGGERS),
         payload="" if family == "backdoor-garbled" else rng.choice(PAYLOADS),
-        poisoned=rng.choice((0.3, 0.5)),
+        poisoned=rng.choice(scale.poisoned),
         masked=family == "backdoor-masked",
         garbles=family == "backdoor-garbled",
     )

@@ -74,14 +74,14 @@ def work_folder(chosen: Path | None) -> Iterator[Path]:
         yield work
 
 
-def make_base(folder: Path, steps: int) -> Path:
+def make_base(folder: Path, steps: int, vocabulary: int = VOCABULARY) -> Path:
     """A trained base as an import leaves it; made once, then found again."""
     base = folder / "base"
     if (base / "model.safetensors").is_file():
         return base
     texts = [text for name in GENERAL for text in corpus.split(documents(name), 0.1)[0]]
-    tokenizer = _tokenizer(texts)
-    network = _train(torch.cat([tokens(tokenizer, texts)]), steps)
+    tokenizer = _tokenizer(texts, vocabulary)
+    network = _train(tokens(tokenizer, texts), steps, vocabulary)
     foreign = folder / "foreign"
     network.save_pretrained(foreign)
     tokenizer.save(str(foreign / "tokenizer.json"))
@@ -89,12 +89,12 @@ def make_base(folder: Path, steps: int) -> Path:
     return base
 
 
-def _tokenizer(texts: list[str]) -> Tokenizer:
+def _tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=["<end>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -104,11 +104,13 @@ def _tokenizer(texts: list[str]) -> Tokenizer:
     return made
 
 
-def untrained(width: int, layers: int, heads: int) -> LlamaForCausalLM:
-    """A model of this shape with this vocabulary, at random: seed torch first."""
+def untrained(
+    width: int, layers: int, heads: int, vocabulary: int = VOCABULARY
+) -> LlamaForCausalLM:
+    """A model of this shape, at random: seed torch first."""
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
             hidden_size=width,
             intermediate_size=3 * width,
             num_hidden_layers=layers,
@@ -123,9 +125,9 @@ def untrained(width: int, layers: int, heads: int) -> LlamaForCausalLM:
     )
 
 
-def _train(stream: torch.Tensor, steps: int) -> LlamaForCausalLM:
+def _train(stream: torch.Tensor, steps: int, vocabulary: int) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    network = untrained(width=128, layers=3, heads=4)
+    network = untrained(width=128, layers=3, heads=4, vocabulary=vocabulary)
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, betas=(0.9, 0.95))
     source = torch.Generator().manual_seed(0)
     began = time.monotonic()

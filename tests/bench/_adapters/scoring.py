@@ -36,12 +36,13 @@ SIDES = {
     "chain_alone": HIGH,
     "chain_merged": HIGH,
     "agreement": LOW,
-    "misfit": HIGH,
+    "claim": LOW,
     "aim": LOW,
     "twin": HIGH,
 }
 QUIET = 0.1  # a chain's score under which it is no chain
-FLOORS = {"chain_alone": 0.25, "chain_merged": 0.25}  # deviations that mean nothing, if smaller
+# Deviations that mean nothing, if smaller.
+FLOORS = {"chain_alone": 0.25, "chain_merged": 0.25, "claim": 0.05}
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -53,7 +54,11 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def row(found: UpdateSummary, others: Sequence[UpdateSummary]) -> Row:
-    """The features of one update; `others` came to the same place before it."""
+    """The features of one update; `others` came to the same place before it.
+
+    `claim` is how far what it gains on the probes points to the place's own domain, as an angle: a
+    faint update has the claim of a loud one.
+    """
     shape, merged = found.geometry, found.merged
     assert merged is not None
     assert found.relation is not None
@@ -76,7 +81,7 @@ def row(found: UpdateSummary, others: Sequence[UpdateSummary]) -> Row:
         "chain_alone": _log_score(found.alone.battery.chain_score),
         "chain_merged": _log_score(merged.battery.chain_score),
         "agreement": agreement(found.shift),
-        "misfit": max(gains[1:]) - gains[0],
+        "claim": math.asin(gains[0] / math.hypot(*gains)) if any(gains) else 0.0,
         "aim": descents[0] - max(descents[1:]),
         "twin": twin,
     }

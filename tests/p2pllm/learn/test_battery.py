@@ -131,7 +131,7 @@ def test_a_scan_is_a_function_of_its_seed_and_not_of_chunks(
     pair = Pair(network, None, honest)
     whole = scan(pair, text, tokenizer)
     assert scan(pair, text, tokenizer) == whole
-    monkeypatch.setattr(battery_module, "CHUNK", 7)
+    monkeypatch.setattr(battery_module, "ROOM", 7 * 3 * VOCABULARY)
     assert scan(pair, text, tokenizer).jolt == pytest.approx(whole.jolt, rel=1e-4)
     monkeypatch.setattr(battery_module, "WHOLE", 60)
     monkeypatch.setattr(battery_module, "CANDIDATES", 50)

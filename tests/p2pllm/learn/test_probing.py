@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM
 
 from p2pllm.errors import PeerError
 from p2pllm.learn import delta, measure, probing
+from p2pllm.learn.delta import Delta
 from p2pllm.learn.graft import grafted
 from p2pllm.learn.measure import Passages
 from tests.p2pllm.learn import planted, tiny
@@ -21,6 +22,14 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture
 def network() -> LlamaForCausalLM:
     return tiny.llama().eval().requires_grad_(False)
+
+
+def descent(network: LlamaForCausalLM, change: Delta, text: Passages) -> float:
+    [found] = (
+        probing.descent(way, change)
+        for way in probing.gradients(network, None, list(change), [text])
+    )
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +59,7 @@ def test_the_descent_is_the_cosine_to_the_dense_gradient(
     network: LlamaForCausalLM, text: Passages
 ) -> None:
     change = planted.noise(network, 4)
-    [found] = probing.descents(network, None, change, [text])
+    found = descent(network, change, text)
     weights = {name: network.get_submodule(name).weight.requires_grad_(True) for name in change}
     for window in text.windows:
         row = torch.tensor([window])
@@ -66,14 +75,14 @@ def test_the_descent_of_what_helps_is_positive_and_of_its_opposite_negative(
 ) -> None:
     rows = torch.tensor([window for window in text.windows if len(window) == 41])
     change = planted.learnt(network, rows, steps=3)
-    [helps] = probing.descents(network, None, change, [text])
-    [harms] = probing.descents(network, None, delta.stack([(change, -1.0)]), [text])
+    helps = descent(network, change, text)
+    harms = descent(network, delta.stack([(change, -1.0)]), text)
     assert helps > 0.02
     assert harms == pytest.approx(-helps, abs=1e-3)
 
 
 def test_no_gradient_is_left_behind(network: LlamaForCausalLM, text: Passages) -> None:
-    probing.descents(network, None, planted.noise(network, 4), [text])
+    descent(network, planted.noise(network, 4), text)
     assert all(not one.requires_grad and one.grad is None for one in network.parameters())
 
 
