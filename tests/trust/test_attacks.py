@@ -54,6 +54,8 @@ def test_the_bench_reports_its_keys_names_missing_rivals_and_takes_more_attacks(
     assert {"clean_cost_points", "false_quarantine_clean", "attacker_weight_share"} <= set(found)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert trust.main(argv) == found | {"ms_per_round": found["ms_per_round"]}
+    more = trust.main([*argv, "--attacks", "signflip", "slow", "boost", "--kept"])
+    assert (more["cells_missing"], more["detection"]) == (2, found["detection"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
 
 

@@ -18,8 +18,8 @@ JUDGE = ("anomaly", "direction", "features", "judge", "reputation", "standing", 
 class Kept:
     """Figures of runs by all they depend on: rule, attack, setting, and the code of each."""
 
-    def __init__(self, folder: Path | None, modules: list[str]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, modules: list[str], only: bool = False) -> None:
+        self._folder, self._only = folder, only
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
         common = [HARNESS / name for name in ("attacks.py", "simulate.py", "task.py")]
@@ -30,8 +30,8 @@ class Kept:
 
     def run(
         self, names: tuple[str, str], ours: bool, setting: Setting, make: Callable[[], Any]
-    ) -> dict[str, Any]:
-        """What `make` found for this rule and attack, now or before."""
+    ) -> dict[str, Any] | None:
+        """What `make` found for this rule and attack, now or before; None where only what was."""
         if not self._folder:
             found: dict[str, Any] = make()
             return found
@@ -39,6 +39,8 @@ class Kept:
         path = self._folder / f"{content_id(key.encode())[:32]}.json"
         if path.is_file():
             return dict(json.loads(path.read_text())["found"])
+        if self._only:
+            return None
         found = make()
         part = path.with_suffix(".part")
         part.write_text(json.dumps({"key": json.loads(key), "found": found}))
