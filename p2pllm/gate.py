@@ -170,7 +170,7 @@ def among(rule: Rule, others: int) -> Rule:
         return msgspec.structs.replace(rule, peers=rule.peers + 1)
     return msgspec.structs.replace(
         rule,
-        peers=others + 1,
+        peers=1,
         gain=rule.alone * rule.gain,
         gain_armed=rule.alone * rule.gain_armed,
     )
