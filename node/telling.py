@@ -19,7 +19,7 @@ from gossip.standing import Allowances
 from node.backoff import pause
 from node.services import Services
 from p2pllm import heads
-from p2pllm.errors import PeerError, Unavailable
+from p2pllm.errors import LocalError, PeerError, Unavailable
 from p2pllm.heads import MAX_HEIRS, Head, Stamp
 from p2pllm.ids import NodeId
 from p2pllm.names import Place
@@ -103,8 +103,13 @@ class Telling:
         stamp = self._services.trust.heads.stamp(place)
         if stamp is None or (stamp == self._shown.get(place) and not again):
             return False
+        try:
+            moved = show_own(self._services, place)
+        except LocalError as fault:  # such as a full disk: looked at again in a round
+            log.warning("the head of %s is not told: %s", place, fault)
+            moved = False
         self._shown[place] = stamp
-        return show_own(self._services, place)
+        return moved
 
     async def _ask_back(self, nursery: trio.Nursery) -> None:
         async for peer, place in self._services.network.hints:
