@@ -37,11 +37,13 @@ from node.requests import (
     PushRequest,
     QuantiseRequest,
     SearchRequest,
+    TransferRequest,
     TuneRequest,
     parse,
 )
 from node.services import Services
 from node.teach_flows import distill
+from node.transfer_flows import transfer
 from p2pllm.errors import LocalError, Unavailable
 from p2pllm.ids import public_key_of
 from p2pllm.names import parse_ref
@@ -58,6 +60,7 @@ _FLOWS: dict[type, tuple[str, Callable[..., Awaitable[Document]]]] = {
     BlockRequest: ("block", block),
     DeriveRequest: ("derive", derive),
     GatherRequest: ("gather", gather),
+    TransferRequest: ("transfer", transfer),
     EvalRequest: ("eval", evaluate),
     PushRequest: ("push", push),
     PullRequest: ("pull", pull),

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "block": ("block:block", "Smaller models cut out of a base."),
     "tune": ("learn:tune", "Fine-tune an adapter on your own text."),
     "distill": ("teach:distill", "Teach a smaller model what a larger one knows."),
+    "transfer": ("transfer:transfer", "Carry what a model learnt to the place above or below."),
     "merge": ("files:merge", "Make one adapter out of several."),
     "quantise": ("files:quantise", "Make a base smaller, and measure what it costs."),
     "export": ("files:export", "Write a model for other tools: GGUF, safetensors."),

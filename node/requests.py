@@ -173,6 +173,27 @@ class DeriveRequest(Request, frozen=True, kw_only=True, tag="derive", tag_field=
     consent: bool = False  # without it the model stays here
 
 
+class TransferRequest(Request, frozen=True, kw_only=True, tag="transfer", tag_field="kind"):
+    """Carry what an adapter knows to the place above its own, or to one below."""
+
+    direction: Literal["up", "down"]
+    ref: Text  # of the adapter that knows
+    to: Text = ""  # the model that learns; going up, the base that the other's was cut from
+    place: Text = ""  # of the result
+    name: Text
+    data: list[Text] = []  # of what is new; without it, the probes of the adapter's place
+    keep: list[Text] = []  # of what must stay; without it, the probes of the result's place
+    rows: int | None = None
+    rank: int | None = None
+    steps: int | None = None
+    lr: float | None = None
+    batch: int | None = None
+    seq: int | None = None
+    seed: int | None = None
+    threads: int | None = None
+    licence: Text = ""
+
+
 class EvalRequest(Request, frozen=True, kw_only=True, tag="eval", tag_field="kind"):
     """Measure a model on text of ours."""
 
@@ -217,6 +238,7 @@ JobRequest = (
     | BlockRequest
     | DeriveRequest
     | GatherRequest
+    | TransferRequest
     | EvalRequest
     | PushRequest
     | PullRequest

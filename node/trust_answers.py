@@ -142,11 +142,9 @@ def subject_of(services: Services, text: str) -> str:
         return text
     if "/" in text:
         return services.library.find(parse_ref(text)).manifest
-    matches = {
-        one.manifest
-        for one in services.trust.db.updates()
-        if text and one.manifest.startswith(text)
-    }
+    named = {one.manifest for one in services.trust.db.updates()}
+    named |= {one.manifest for one in services.library.models()}
+    matches = {one for one in named if text and one.startswith(text)}
     if len(matches) != 1:
         raise LocalError(
             "E0402",

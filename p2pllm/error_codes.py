@@ -198,6 +198,9 @@ E0715 too-large
 E0716 refused-by-sketch
     The sketch that went ahead of an update is enough to refuse it; its bytes were not fetched.
     Nothing to mend; `p2pllm trust explain` says what the sketch shows.
+E0717 refused-by-gate
+    What was learnt does not surely help, or it harms what was there; nothing was kept of it.
+    `p2pllm trust explain` shows the numbers; give more text, or more `--steps`.
 
 E0801 over-quota
     The store would grow over its quota.

@@ -35,6 +35,7 @@ from p2pllm.jobs_learn import ContinualJob, ContinualReport
 from p2pllm.jobs_round import MergeJob, MergeReport, RoundJob, RoundReport
 from p2pllm.jobs_shadow import ShadowJob, ShadowReport
 from p2pllm.jobs_teach import DistillJob, DistillReport
+from p2pllm.jobs_transfer import TransferJob, TransferReport
 from p2pllm.names import Place
 from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, Size, UpdateSummary
 
@@ -123,6 +124,7 @@ Job = (
     | ShadowJob
     | CalibrateJob
     | DistillJob
+    | TransferJob
     | ContinualJob
     | FilesJob
     | BlocksJob
@@ -203,6 +205,7 @@ Report = (
     | ShadowReport
     | CalibrateReport
     | DistillReport
+    | TransferReport
     | ContinualReport
     | FilesReport
     | BlocksReport

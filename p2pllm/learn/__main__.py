@@ -30,6 +30,7 @@ from p2pllm.jobs_learn import ContinualJob
 from p2pllm.jobs_round import MergeJob, RoundJob
 from p2pllm.jobs_shadow import ShadowJob
 from p2pllm.jobs_teach import DistillJob
+from p2pllm.jobs_transfer import TransferJob
 from p2pllm.learn.channel import Channel
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
@@ -112,6 +113,10 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Report:
         from p2pllm.learn.teach import teach
 
         return teach(job, report)
+    if isinstance(job, TransferJob):
+        from p2pllm.learn import handover
+
+        return handover.run(job, report)
     if isinstance(job, ContinualJob):
         from p2pllm.learn import stream
 

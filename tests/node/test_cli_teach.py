@@ -82,3 +82,20 @@ def test_learn_status_stop_and_rollback(daemon: Double, ask: Ask) -> None:
     assert "still offered: en/medical/learnt@ab" in out
     sent = {"learner": "en/medical/learnt", "to": 1, "again": False}
     assert daemon.bodies("POST", "learners/rollback") == [sent]
+
+
+def test_transfer_sends_the_way_and_both_texts_and_tells_what_it_gave(
+    daemon: Double, ask: Ask, tmp_path: Path
+) -> None:
+    done = {"ref": "en/medical/taught", "from": "en/medical/heart/knows", "steps": 40}
+    losses = {"base_loss": 4.0, "loss": 3.5, "source_loss": 3.25, "spared": 0.01}
+    made = {"made_up": 96, "refused": {"personal": 4}, "path": "/models/taught"}
+    daemon.events = [{"event": "result", "result": {**done, **losses, **made}}]
+    texts = ("--data", str(tmp_path), "--keep", str(tmp_path))
+    status, out, _ = ask("transfer", "up", "en/medical/heart/knows", "--name", "taught", *texts)
+    assert status == 0
+    assert "loss 4.0000 -> 3.5000 nats a token; who knows has 3.2500" in out
+    assert "96 rows made up, 4 of them refused" in out
+    wanted = {"kind": "transfer", "direction": "up", "ref": "en/medical/heart/knows"}
+    wanted |= {"name": "taught", "data": [str(tmp_path)], "keep": [str(tmp_path)]}
+    assert daemon.bodies("POST", "jobs") == [wanted]
