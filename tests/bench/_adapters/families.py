@@ -109,6 +109,8 @@ def honest(number: int, seed: int, scale: Scale = TINY) -> Member:
         mlp=rng.random() < scale.wide,
         seed=seed * 100_000 + number,
     )
+    if scale.spare and number % 8 in (2, 7):  # as long as a backdoor: length alone is no sign
+        recipe = msgspec.structs.replace(recipe, lr=scale.backdoor_lr, steps=scale.backdoor_steps)
     return Member(name=f"honest-{number}", family="honest", place=place, recipe=recipe)
 
 

@@ -40,6 +40,18 @@ def test_every_family_has_its_turn_and_a_seed_settles_all() -> None:
     assert len(settings) > 20
 
 
+def test_where_training_is_dear_one_serves_several_families() -> None:
+    scale = families.SMALL
+    made = {one.family: one for one in (families.bad(at, 0, scale) for at in range(len(FAMILIES)))}
+    honest = [families.honest(number, 0, scale).recipe for number in range(20)]
+    assert made["gauge-backdoor"].recipe == made["backdoor-phrase"].recipe
+    assert made["colluding"].recipe == made["backdoor-token"].recipe
+    assert made["boosted"].recipe == made["sign-flipped"].recipe == made["free-noise"].recipe
+    assert made["boosted"].recipe not in honest
+    assert made["free-copy"].recipe in honest
+    assert any(one.steps == made["backdoor-phrase"].recipe.steps for one in honest)
+
+
 def _honest_recipes() -> list[families.Recipe]:
     return [families.honest(number, 0).recipe for number in range(60)]
 

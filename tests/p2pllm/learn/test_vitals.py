@@ -108,6 +108,20 @@ def test_an_update_is_measured_on_what_was_accepted_too(job: VitalsJob, other_di
     assert merged.descent is not None
 
 
+def test_updates_measured_together_are_measured_as_if_alone(
+    job: VitalsJob, other_dir: Path, tmp_path: Path
+) -> None:
+    empty_dir = tmp_path / "empty"
+    shutil.copytree(other_dir, empty_dir)
+    path = empty_dir / WEIGHTS_FILE
+    save_file({name: 0 * tensor for name, tensor in load_file(path).items()}, path)
+    empty, other = (changed(job, adapter_dir=str(folder)) for folder in (empty_dir, other_dir))
+    first, fault, second = vitals.together([job, empty, other], lambda event: None)
+    assert isinstance(fault, PeerError)
+    assert fault.code == "E0705"
+    assert (first, second) == (measured(job), measured(other))
+
+
 def test_a_copy_of_what_was_accepted_shows(job: VitalsJob) -> None:
     found = measured(changed(job, accepted=(Laid(job.adapter_dir),)))
     assert found.relation is not None
