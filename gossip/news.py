@@ -73,14 +73,17 @@ async def catch_up(
     peer: NodeId,
     place: Place,
     take: Callable[[bytes], Awaitable[None]],
+    least: float = 0.0,
 ) -> int:
     """Hand to `take` all that a peer heard for a place since we last asked it; says how many.
+
+    least   Unix seconds: nothing older is asked for
 
     `take` judges and keeps each, as if it had come by gossip. How far we came is remembered in
     the log, page by page. The caller sets a deadline. Raises as `ask_news` does.
     """
     asked = await trio.to_thread.run_sync(log.asked, peer, place, limiter=_disk)
-    since, taken = max(0.0, asked - OVERLAP_S), 0
+    since, taken = max(least, asked - OVERLAP_S), 0
     for _ in range(MAX_PAGES):
         news = await ask_news(endpoint, peer, place, since)
         for raw in news.announces:

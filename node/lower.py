@@ -37,7 +37,8 @@ async def spares(services: Services, place: Place, known: Following, one: Vouche
         if each is not None and each.model == model.model
     )
     texts = tuple(Text(str(at), tuple(map(str, probes.files(at)))) for at in below)
-    sides = Sides(before, (*before, Accepted(one.manifest, one.weight)), texts)
+    after = (*before, Accepted(one.manifest, one.weight))
+    sides = Sides(_whole(before), _whole(after), texts)
     report = await services.learner.run(
         shadow_job(services, place, sides), lambda _stage, **_fields: None
     )
@@ -45,6 +46,15 @@ async def spares(services: Services, place: Place, known: Following, one: Vouche
     decision = _decision(report)
     gating.write(services, place, (one.manifest, model.by), "child", decision)
     return decision.outcome == "accept"
+
+
+def _whole(pairs: tuple[Accepted, ...]) -> tuple[Accepted, ...]:
+    """The set with shares that sum to one at most, as a keeper serves it.
+
+    Each share was that in its keeper's head when it was applied; together they are more than all.
+    """
+    total = max(1.0, sum(one.weight for one in pairs))
+    return tuple(Accepted(one.manifest, one.weight / total) for one in pairs)
 
 
 def _decision(report: ShadowReport) -> Decision:

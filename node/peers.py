@@ -26,7 +26,7 @@ DIAL_S = 10.0
 MAX_SWARM_PEERS = 64  # GossipSub needs 12; more cost connections and gain nothing
 REMEMBERED = 32
 NEWS_AT_ONCE = 8  # questions; a peer takes 32 streams of one node
-NEWS_PEERS = 3  # asked on return; one honest of them is enough
+NEWS_PEERS = 3  # asked on return for everything, and at once; one honest of them is enough
 NEWS_S = 60.0  # for all that one peer has to say on one place
 LINK_WAIT_MAX_S = 60.0  # a peer without our protocols, such as a plain p2pd, is asked again so late
 
@@ -71,6 +71,7 @@ class Peers:
         self.connected: set[NodeId] = set()
         self._linking: set[NodeId] = set()
         self._links = Retries[NodeId](ROUND_S, LINK_WAIT_MAX_S)
+        self._began = time.time()
         self._asked: dict[Place, set[NodeId]] = {}
         self._questions = trio.CapacityLimiter(NEWS_AT_ONCE)
 
@@ -139,24 +140,25 @@ class Peers:
     def catch_up(
         self, endpoint: Endpoint, swarm: Swarm, places: Iterable[Place], nursery: trio.Nursery
     ) -> None:
-        """Ask up to three peers of each place, in the nursery, for what was announced while we
-        were not linked."""
+        """Ask the peers of each place, in the nursery, for what was announced while we were not
+        linked: three for all of it, others for what came since our start, as after a split."""
         for place in places:
             here = set(swarm.peers(topic_of(place)))
             asked = self._asked.setdefault(place, set())
             asked &= here  # a peer that left and is back may have heard what we have not
-            for peer in sorted(here - asked)[: max(0, NEWS_PEERS - len(asked))]:
+            for peer in sorted(here - asked)[:NEWS_PEERS]:
+                least = 0.0 if len(asked) < NEWS_PEERS else self._began - news.OVERLAP_S
                 asked.add(peer)
-                nursery.start_soon(self._ask, endpoint, peer, place)
+                nursery.start_soon(self._ask, endpoint, peer, place, least)
 
-    async def _ask(self, endpoint: Endpoint, peer: NodeId, place: Place) -> None:
+    async def _ask(self, endpoint: Endpoint, peer: NodeId, place: Place, least: float) -> None:
         async def take(raw: bytes) -> None:
             self._hear(raw, topic_of(place), peer)
 
         try:
             async with self._questions:
                 with trio.fail_after(NEWS_S):
-                    await news.catch_up(endpoint, self._heard, peer, place, take)
+                    await news.catch_up(endpoint, self._heard, peer, place, take, least)
         except PeerError as broken:
             self._events.refuse(broken, peer=peer)  # not asked again while it stays
         except (Unavailable, trio.TooSlowError):
