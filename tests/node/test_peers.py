@@ -1,21 +1,26 @@
 """Whom we meet: one silent peer holds up nobody else, and is asked again later and later."""
 
+import time
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import trio
 import trio.testing
 
 from gossip.endpoint import Endpoint
 from gossip.heard import HeardLog
+from gossip.news import OVERLAP_S
 from gossip.swarm import Swarm
+from node import peers as peers_module
 from node.config import NetworkConfig
 from node.events import Events
 from node.library import Library
 from node.peers import LINK_WAIT_MAX_S, SEED_WAIT_MAX_S, Peers
 from p2pllm.errors import Unavailable
 from p2pllm.ids import NodeId
+from p2pllm.names import Place
 
 GOOD, SILENT, PLAIN = (NodeId(f"12D3KooW{letter * 44}") for letter in "GSP")
 
@@ -90,3 +95,29 @@ def test_peers_are_linked_side_by_side_and_a_stranger_is_asked_less_and_less() -
         assert world.linked == [GOOD]
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_who_comes_after_three_were_asked_is_asked_for_what_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[NodeId, float] = {}
+
+    async def catch_up(*given: Any) -> int:
+        asked[given[2]] = given[5]
+        return 0
+
+    monkeypatch.setattr(peers_module.news, "catch_up", catch_up)
+
+    async def main() -> None:
+        world, peers = World(), peers_of()
+        others = [NodeId(f"12D3KooW{letter * 44}") for letter in "ABCD"]
+        swarm, endpoint = cast(Swarm, world), cast(Endpoint, world)
+        async with trio.open_nursery() as nursery:
+            for count in (3, 4):
+                world.linked = others[:count]
+                peers.catch_up(endpoint, swarm, [Place("en")], nursery)
+                await trio.testing.wait_all_tasks_blocked()
+        assert [asked[each] for each in others[:3]] == [0.0] * 3
+        assert time.time() - 2 * OVERLAP_S < asked[others[3]] < time.time()
+
+    trio.run(main)
