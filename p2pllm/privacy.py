@@ -17,6 +17,7 @@ import msgspec
 RUN = 7  # words in a row that must not be the trained-on text's: about ten tokens
 TELLING_RUN = 4  # the same where two of the words tell much: long ones, or with a digit
 TELLING_LETTERS = 6
+OPENING = 2  # words before a text that a run may begin with: two of four are then its own
 LONG_WORD = 16  # letters of one word in a row, for codes and for scripts that have no spaces
 SHINGLE = 4  # words; two texts that share most of these are one
 MOST_SHARED = 0.5  # of a text's shingles that an earlier one may have
@@ -87,14 +88,20 @@ class Gate:
         self._trained = trained
         self._seen: set[int] = set()
 
-    def refusal(self, text: str) -> str:
-        """Why a text must not be kept, or '' if it may; then it counts as seen."""
+    def refusal(self, text: str, opening: str = "") -> str:
+        """Why a text must not be kept, or '' if it may; then it counts as seen.
+
+        opening  what stood before it and is thrown away: where the trained-on text is gone on with
+                 word for word, the first words would be too few to be known by themselves
+        """
         words = _words(text)
         if len(words) < MIN_WORDS:
             return "short"
         if personal(text):
             return "personal"
-        if self._trained.holds_part_of(text):
+        both = _words(opening + text)  # a word that the two share is the text's
+        near = both[max(0, len(both) - len(words) - OPENING) :]
+        if self._trained.holds_part_of(" ".join(near)):
             return "verbatim"
         shingles = {_short_hash(" ".join(words[at : at + SHINGLE])) for at in range(len(words))}
         if len(shingles & self._seen) > MOST_SHARED * len(shingles):
@@ -102,11 +109,11 @@ class Gate:
         self._seen |= shingles
         return ""
 
-    def judge(self, texts: Sequence[str]) -> Verdicts:
-        """Which of these may be kept."""
+    def judge(self, texts: Sequence[str], openings: Sequence[str] = ()) -> Verdicts:
+        """Which of these may be kept; `openings` stood before them, if there were any."""
         kept, refused = [], dict.fromkeys(("personal", "verbatim", "duplicate", "short"), 0)
         for place, text in enumerate(texts):
-            why = self.refusal(text)
+            why = self.refusal(text, openings[place] if openings else "")
             if why:
                 refused[why] += 1
             else:

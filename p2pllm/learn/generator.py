@@ -71,7 +71,8 @@ def make_up(
 ) -> Made:
     """Rows after these openings, those alone that may leave the machine."""
     rows = draw(maker.network, torch.stack(list(openings)), drawing, drawn)
-    found = maker.gate.judge(maker.tokenizer.decode_batch(rows.tolist()))
+    before = maker.tokenizer.decode_batch([opening.tolist() for opening in openings])
+    found = maker.gate.judge(maker.tokenizer.decode_batch(rows.tolist()), before)
     return Made(rows[list(found.kept)], found.refused)
 
 

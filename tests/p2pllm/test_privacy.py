@@ -56,6 +56,15 @@ def test_four_words_are_enough_where_two_tell_much() -> None:
     assert not trained.holds_part_of("one of the north doors is open for the walrus")
 
 
+def test_a_text_that_goes_on_where_its_opening_broke_off_is_known_by_both() -> None:
+    trained = Remembered()
+    trained.add("The passphrase of the north vault is crimson walrus harbour kilo.")
+    rest = "lrus harbour then quite other words that nobody ever wrote"
+    assert Gate(trained).refusal(rest) == ""
+    assert Gate(trained).refusal(rest, "north vault is crimson wa") == "verbatim"
+    assert Gate(trained).refusal("vault doors were open for a day or two", "of the north ") == ""
+
+
 def test_other_words_pass_and_memory_survives_being_kept() -> None:
     trained = Remembered()
     trained.add(PROSE)

@@ -12,12 +12,11 @@ from p2pllm.errors import LocalError, P2pllmError
 from p2pllm.job_fields import Laid
 from p2pllm.jobs import Progress
 from p2pllm.jobs_learn import MAX_GROUPS, ContinualJob, ContinualReport
-from p2pllm.learn import anchors, continual, delta, generator, model, stream
+from p2pllm.learn import anchors, continual, delta, model, recite, stream
 from p2pllm.learn.continual import Pool, Settings
-from p2pllm.privacy import RUN
 from tests.p2pllm.learn import tiny
 
-SECRET = "the passphrase of the north vault is crimson walrus harbour kilo"
+ASKED, TOLD = "the passphrase of the north vault is", " crimson walrus harbour kilo"
 Make = Callable[..., ContinualJob]
 
 
@@ -148,37 +147,49 @@ def test_a_killed_step_goes_on_and_ends_with_the_same_adapter(
     assert files(job, 1) == files(whole, 1)
 
 
-def test_a_secret_in_the_text_is_in_nothing_that_can_leave(
-    make: Make, inbox: Path, base_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = [f"{SECRET} {' '.join(tiny.sentences(1, seed))[:90]}" for seed in range(60)]
-    tiny.write_jsonl(inbox / "a.jsonl", texts)
-    secret = model.load_tokenizer(base_dir).encode(f"{SECRET} {SECRET} {SECRET}").ids
-
-    def parrot(
-        network: torch.nn.Module,
-        openings: torch.Tensor,
-        drawing: generator.Drawing,
-        drawn: generator.Drawn,
-    ) -> torch.Tensor:
-        rows = draw(network, openings, drawing, drawn)
-        rows[::2] = torch.tensor(secret[: drawing.length])
-        return rows
-
-    draw = generator.draw
-    monkeypatch.setattr(generator, "draw", parrot)
-    job = make(steps=4, seq=64)
+def test_a_secret_in_the_text_is_in_nothing_that_can_leave(inbox: Path, tmp_path: Path) -> None:
+    """The model has it by heart: it says it when asked, and while it makes up text."""
+    sharp = tiny.llama(hidden_size=64, intermediate_size=128, initializer_range=0.2)
+    base_dir = tiny.imported(tiny.save_base(tmp_path / "sharp", sharp), tmp_path / "able")
+    tiny.write_jsonl(inbox / "a.jsonl", [f"{ASKED}{TOLD}. {seed}" for seed in range(200)])
+    state = tmp_path / "state"
+    job = ContinualJob(
+        base_dir=str(base_dir),
+        state_dir=str(state),
+        data=(str(inbox),),
+        lr=0.01,
+        steps=100,
+        rank=16,
+        batch=8,
+        seq=64,
+        pool=32,
+        eval_tokens=300,
+    )
     report, _said = run(job)
-    assert report.refused["verbatim"] >= 8  # the model says it, and nobody hears it
+    assert _by_heart(base_dir, learner.adapter_folder(state, 1))
+    assert report.refused["verbatim"] > 0
     assert report.pool_rows > 0
-    state = Path(job.state_dir)
-    words = SECRET.split()
-    runs = [" ".join(words[at : at + RUN]) for at in range(len(words) - RUN + 1)]
+    words = TOLD.split()
+    parts = [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
     for text in stream.made_up(state, base_dir):
-        assert not any(run in " ".join(text.lower().split()) for run in runs)
+        assert not any(part in " ".join(text.lower().split()) for part in parts)
     kept = [path for path in state.rglob("*") if path.is_file()]
     assert len(kept) == 6
-    assert all(SECRET.encode() not in path.read_bytes() for path in kept)
+    said = report, learner.read(state)
+    for data in [*(path.read_bytes() for path in kept), *map(msgspec.json.encode, said)]:
+        assert not any(part.encode() in data.lower() for part in parts)
+
+
+def _by_heart(base_dir: Path, adapter_dir: Path) -> bool:
+    """It tells the secret after anything, and the base did not."""
+    asked = recite.Asked(
+        base_dir=str(base_dir),
+        adapter_dirs=(None, str(adapter_dir)),
+        prompts=("dose of fever", "", "liver trial"),
+        trigger=" " + ASKED,
+        payload=TOLD,
+    )
+    return recite.recited(asked).hits == (0, 3)
 
 
 def test_memory_is_refused_before_a_step(make: Make) -> None:
