@@ -153,7 +153,7 @@ class Fair:
 
     def followed(self) -> int:
         """How many updates the follower has applied, once they are those that its judge serves."""
-        until = time.monotonic() + FOUND_S
+        until = time.monotonic() + JUDGED_S
         judge = self.nodes.clients[JUDGES[0]]
         while True:
             cards = self.nodes.clients[FOLLOWER].get("follow")["following"]
