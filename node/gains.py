@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from gossip.announce import topic_of
-from gossip.gains import ANSWER_S, ask_gains
+from gossip.gains import ask_gains
 from gossip.messages import MAX_GAINS
 from node.services import Services
 from p2pllm import gains
@@ -22,6 +22,7 @@ from p2pllm.jobs_shadow import Found, Part
 from p2pllm.names import Place
 
 ASKED = 8  # peers of a place; those that stand best here
+WAIT_S = 5.0  # for all of them: an answer is a look-up, and it is asked again
 
 
 def keep_own(services: Services, place: Place, update: ContentId, found: Found) -> None:
@@ -77,6 +78,8 @@ async def ask(services: Services, place: Place, updates: Sequence[ContentId]) ->
 
     What they know is kept. Without a network nobody keeps it, as far as this node can tell.
     """
+    if not updates:
+        return set()
     try:
         here = services.network.swarm().peers(topic_of(place))
     except Unavailable:
@@ -103,7 +106,7 @@ async def ask(services: Services, place: Place, updates: Sequence[ContentId]) ->
 async def _ask(
     services: Services, peer: NodeId, place: Place, updates: tuple[ContentId, ...]
 ) -> bool:
-    with trio.fail_after(ANSWER_S):
+    with trio.fail_after(WAIT_S):
         answer = await ask_gains(services.network.endpoint(), peer, place, updates)
     for record in answer.records:
         gain = gains.open_gain(record)

@@ -103,12 +103,17 @@ def _shadowed(job: RoundJob, found: Sequence[Finding], say: Say) -> list[Finding
     reader = Reader(network.requires_grad_(False), tokenizer, job.texts, job.secret, job.epoch)
     made = []
     for one, finding in zip(job.candidates, found, strict=True):
-        if finding.summary is not None:
-            folder = Path(one.adapter_dir)
-            change = delta.read(folder, adapter.inspect(folder, base_dir))
-            finding = msgspec.structs.replace(finding, shadow=reader.gains(change))
-        made.append(finding)
+        made.append(finding if finding.summary is None else _gained(one, finding, base_dir, reader))
     return made
+
+
+def _gained(one: Candidate, finding: Finding, base_dir: Path, reader: Reader) -> Finding:
+    folder = Path(one.adapter_dir)
+    try:
+        change = delta.read(folder, adapter.inspect(folder, base_dir))
+        return msgspec.structs.replace(finding, shadow=reader.gains(change))
+    except PeerError as bad:
+        return _finding(bad)
 
 
 def _asked(job: RoundJob, one: Candidate) -> VitalsJob:

@@ -16,7 +16,7 @@ import pytest
 import trio
 from nacl.signing import SigningKey
 
-from node import gating, judging, serving_set
+from node import gating, judging, lower, serving_set
 from node.books import Books
 from node.config import Config, TrustConfig
 from node.events import Events
@@ -29,6 +29,7 @@ from node.trust_answers import _bundle
 from node.trust_db import Update
 from p2pllm import adapter
 from p2pllm import manifest as manifests
+from p2pllm.adopt import Following, Vouched
 from p2pllm.errors import LocalError, Unavailable
 from p2pllm.gains import Gain, seal
 from p2pllm.ids import ContentId
@@ -464,3 +465,35 @@ def test_others_cannot_carry_an_update_against_own_text(node: Node) -> None:
         _told(node, by, sent, 0.5)
     node.advance()
     assert sent not in node.served()
+
+
+@pytest.mark.parametrize(("live", "spared"), [(0.05, True), (-0.05, False)])
+def test_what_keepers_accept_above_is_applied_unless_text_below_suffers(
+    node: Node, live: float, spared: bool
+) -> None:
+    below = Place("en", "medical", "heart")
+    node.trust.probes.add(below, [f"heart and valve {n} " * 4 for n in range(40)], "given")
+    asked: list[ShadowJob] = []
+    run = node.measurer.run
+    node.measurer.live = live
+
+    async def noted(job: Any, report: object) -> Any:
+        asked.append(job)
+        return await run(job, report)
+
+    node.services.learner = SimpleNamespace(run=noted)
+    sent = node.send(PEERS[0], "from-above", "good")
+    one = Vouched(sent, 0.5, (PEERS[1].node,))
+    assert trio.run(lower.spares, node.services, PLACE, Following(), one) == spared
+    assert [text.name for text in asked[0].texts] == ["en/medical", "en/medical/heart"]
+    assert asked[0].before == ()
+    assert (sent in node.trust.gate.refused(PLACE)) != spared
+    assert _outcomes(node, sent) == [("child", "accept" if spared else "reject")]
+
+
+def test_without_text_of_a_place_or_below_it_goes_by_its_keepers(node: Node) -> None:
+    elsewhere = Place("es")
+    sent = node.send(PEERS[0], "foreign", "good")
+    one = Vouched(sent, 0.5, (PEERS[1].node,))
+    assert trio.run(lower.spares, node.services, elsewhere, Following(), one)
+    assert _outcomes(node, sent) == []

@@ -67,11 +67,9 @@ def test_the_same_set_on_both_sides_changes_nothing(job: ShadowJob) -> None:
     assert set(found.gains) == {0.0}
 
 
-def test_a_round_scores_each_sound_update_alone(
-    tmp_path: Path, job: ShadowJob, adapter_dir: Path
-) -> None:
+def round_of(tmp_path: Path, job: ShadowJob, adapter_dir: Path) -> RoundJob:
     text = job.texts[0].data
-    asked = RoundJob(
+    return RoundJob(
         base_dir=job.base_dir,
         model=content_id(b"model"),
         place=Place("en", "medical"),
@@ -84,6 +82,12 @@ def test_a_round_scores_each_sound_update_alone(
         epoch=2,
         max_tokens=100,
     )
+
+
+def test_a_round_scores_each_sound_update_alone(
+    tmp_path: Path, job: ShadowJob, adapter_dir: Path
+) -> None:
+    asked = round_of(tmp_path, job, adapter_dir)
     [found] = round_measure.measured(asked, lambda event: None).found
     assert [one.part for one in found.shadow] == ["probes", "anchors"]
     half = shadow.shadow(job, lambda event: None).found[0]
@@ -97,3 +101,12 @@ def test_a_loss_that_is_no_number_is_the_updates_fault(
     with pytest.raises(PeerError) as bad:
         shadow.shadow(job, lambda event: None)
     assert bad.value.code == "E0609"
+    asked = round_of(tmp_path, job, Path(job.after[0].adapter_dir))
+    monkeypatch.setattr(shadow.Reader, "__init__", lambda *_given: None)
+    monkeypatch.setattr(shadow.Reader, "gains", _no_number)
+    [found] = round_measure.measured(asked, lambda event: None).found
+    assert (found.summary, found.unmeasured.code) == (None, "E0609")
+
+
+def _no_number(*_given: object) -> None:
+    raise PeerError("E0609", "no number")
