@@ -12,7 +12,7 @@ import msgspec
 from p2pllm.job_fields import Bytes, Directory, Laid, Paths, Secret, Threads
 from p2pllm.summary import Name, Nats
 
-MAX_DOCUMENTS = 48  # of a text; a bound on a mean of these is a fifth of what one differs by
+MAX_DOCUMENTS = 32  # of a text; two parts of so many take 13 s an update at 135 M parameters
 EXCERPT = 64  # tokens of a document, somewhere in it
 MAX_TEXTS = 16
 
