@@ -191,6 +191,7 @@ HEAD = Head(
     seq=3,
     accepted=heads.canonical([Accepted(named("update 1"), 1.0), Accepted(named("update 2"), 0.25)]),
 )
+HEIR = Identity(SigningKey(bytes(range(32, 64)))).node
 MAP = partial.Map(blob=named("blob"), size=9 * 2**20 + 1, chunks=named("chunks"), bits=b"\xff\x01")
 SKETCH = Sketch(
     by=IDENTITY.node,
@@ -259,6 +260,12 @@ VECTORS = (
     Vector("presence.1", PRESENCE, MAX_RECORD_BYTES, "presence.1"),
     Vector("announce.1", ANNOUNCE, MAX_ANNOUNCE_BYTES, ANNOUNCE_PURPOSE),
     Vector("head.1", HEAD, heads.MAX_HEAD_BYTES, heads.PURPOSE),
+    Vector(
+        "head.1.heirs",
+        msgspec.structs.replace(HEAD, heirs=(HEIR,)),
+        heads.MAX_HEAD_BYTES,
+        heads.PURPOSE,
+    ),
     Vector(
         "heads.1",
         HeadsAsked(place=Place("en", "medical"), known=(named("one head"), named("another"))),
