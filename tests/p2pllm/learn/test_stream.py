@@ -95,10 +95,11 @@ def test_more_text_than_a_step_reads_waits_for_the_next(make: Make) -> None:
 
 
 def test_going_back_restores_the_bytes_and_learns_nothing_twice(make: Make, inbox: Path) -> None:
-    job = make(steps=60)
+    grow(inbox, "a.jsonl", seed=3, count=10)
+    job = make(steps=16)  # reads ten documents whole
     run(job)
     before = files(job, 1)
-    grow(inbox, "b.jsonl", seed=4, count=30)
+    grow(inbox, "b.jsonl", seed=4, count=10)
     run(job)
     folder = Path(job.state_dir)
     state = learner.go_back(folder, 1, again=False)
