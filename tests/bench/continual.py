@@ -72,7 +72,7 @@ class World:
         self.domains = ORDERS[0][:2] if given.short else ORDERS[0]
         self.rows, self.held, self.text = {}, {}, {}
         for name in self.domains:
-            learnt, held = corpus.split(ground.documents(name), 0.15)
+            learnt, held = corpus.split(ground.documents(name)[: given.documents], 0.15)
             stream = ground.tokens(self.tokenizer, learnt)
             self.rows[name] = ground.rows_of(stream)
             self.held[name] = measure.passages(self.tokenizer, held, given.held_tokens, ground.SEQ)
@@ -151,12 +151,13 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--weight", type=float, default=3.0)
     parser.add_argument("--pool", type=int, default=1024, help="made-up rows kept in all")
     parser.add_argument("--held-tokens", type=int, default=4096)
+    parser.add_argument("--documents", type=int, help="of a domain, at most")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args(argv)
     if given.short:
         given.base_steps, given.steps, given.orders = 40, 5, 1
-        given.pool, given.held_tokens = 24, 512
+        given.pool, given.held_tokens, given.documents = 24, 512, 100
     return given
 
 

@@ -148,8 +148,16 @@ def _report(world: World, found: dict[str, list[float]]) -> dict[str, Any]:
         "better_by": 1 - mean["mixed"] / mean["hard"],
         "sparse_over_full": mean["mixed"] / mean["full"] - 1,
         "losses": found,
+        "std": {way: statistics.pstdev(losses) for way, losses in found.items()},
+        "better_by_seed": _apart(found["mixed"], found["hard"]),
+        "sparse_over_full_by_seed": _apart(found["mixed"], found["full"]),
         "train_tokens": world.given.steps * world.given.batch * ground.SEQ,
         "held_tokens": world.held.tokens,
         "teacher_params": sum(p.numel() for p in world.teacher.parameters()),
         "student_params": sum(p.numel() for p in world.student(0).parameters()),
     }
+
+
+def _apart(ours: list[float], theirs: list[float]) -> list[float]:
+    """How far our loss is above theirs, a share, seed by seed."""
+    return [one / other - 1 for one, other in zip(ours, theirs, strict=True)]

@@ -34,7 +34,7 @@ def test_continual_short_has_its_keys_and_finds_no_secret(work: Path) -> None:
     assert found["short"]
     assert found["orders"] == [("medical", "finance")]
     assert len(found["adapter_bytes"]) == 1
-    assert set(found["baselines"]) == {"sequential", "ewc", "replay", "joint"}
+    assert set(found["baselines"]) == {"sequential", "ewc", "replay", "labels", "joint"}
     for one in (found, *found["baselines"].values()):
         assert 3 < one["average"] < 8
     for key in ("bwt", "forgetting", "joint_gap"):
