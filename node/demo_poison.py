@@ -101,9 +101,9 @@ class Fair:
         source = shop.wait("bob-0")
         bad = {
             "oscar": [shop.scaled(f"shuffled-{n}", garbled, 1 - 0.05 * n) for n in range(5)],
-            "trudy": [shop.scaled(f"flipped-{n}", source, 0.05 * n - 1) for n in range(5)],
-            "victor": [shop.scaled("boosted", source, 8.0)],
-            "eve": [planted],
+            "trudy": [shop.scaled(f"flipped-{n}", source, 0.05 * n - 1) for n in range(6)],
+            "victor": [shop.scaled(f"boosted-{n}", source, 8.0 - n) for n in range(2)],
+            "eve": [shop.scaled(f"backdoor-{n}", planted, 1 - 0.1 * n) for n in range(2)],
         }
         self.began = time.time()
         order = [pair for turn in TURNS for name in HONEST for pair in _order(turn, name)]
@@ -204,9 +204,12 @@ def _manifests(cards: Sequence[Document]) -> set[str]:
 def _order(turn: int, name: str) -> Sequence[tuple[str, str]]:
     """An honest adapter of a turn, and what the poisoners push after it: who, and which."""
     row = HONEST.index(name)
-    liars: Sequence[str] = ("oscar", "trudy") if row < 3 - turn else ()
-    if (turn, row) == (0, 3):
-        liars = ("victor", "eve")
+    last: dict[tuple[int, int], tuple[str, ...]] = {
+        (0, 3): ("victor", "eve"),
+        (1, 2): ("trudy", "victor"),
+        (1, 3): ("eve",),
+    }
+    liars = last.get((turn, row), ("oscar", "trudy"))
     return ((name, f"{name}-{turn}"), *((liar, "") for liar in liars))
 
 

@@ -65,7 +65,7 @@ def test_everything_is_sent_once_and_each_round_has_more_honest_votes_than_two_i
         for who, _what in demo_poison._order(turn, name)
     ]
     counts = {name: sent.count(name) for name in (*demo_poison.HONEST, *demo_poison.POISON)}
-    assert [counts[name] for name in demo_poison.POISON] == [5, 5, 1, 1]
+    assert [counts[name] for name in demo_poison.POISON] == [5, 6, 2, 2]
     assert all(counts[name] == 2 for name in demo_poison.HONEST)
     for batch in (sent[:16], sent[16:]):
         flagged = sum(name in ("oscar", "trudy") for name in batch)
