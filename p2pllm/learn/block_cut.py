@@ -221,8 +221,8 @@ def _require_memory(job: BlockJob, frame: Frame) -> int:
     small = _small(job, shape, frame)
     rows = min(job.batch, max(1, memory.MICRO_TOKENS // job.seq))
     streams = job.refit_tokens * frame.hidden * 4 * item
-    # A least squares system and its answer, in float64; the widest is that of all channels.
-    solving = streams + 5 * 8 * max(frame.ffn, frame.hidden) ** 2
+    # A least squares system and its answer, in float64; the widest is down_proj's.
+    solving = streams + 4 * 8 * max(small.intermediate, frame.hidden) ** 2
     teaching = memory.training_bytes(small, 4, Training(small.params, rows * job.seq))
     needed = shape.params * item + max(
         memory.evaluation_bytes(small, item) + solving, teaching if job.steps else 0

@@ -10,7 +10,8 @@ it. One pass, no gradient; some hundred tokens for each column solved for are en
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -19,13 +20,12 @@ import torch
 from p2pllm.blocks import Cut
 from p2pllm.errors import LocalError
 from p2pllm.jobs import Progress
-from p2pllm.learn import storeys
 from p2pllm.learn.memory import EVAL_TOKENS
-from p2pllm.learn.storeys import Call
 
 RIDGE = 0.03  # of the mean energy of what a matrix reads
 
 Say = Callable[[Progress], None]
+Call = dict[str, Any]
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ def refit(parent: Any, block: Any, cut: Cut, rows: torch.Tensor, say: Say) -> No
     split = torch.split(rows, max(1, EVAL_TOKENS // rows.shape[1]))
     began = time.monotonic()
     with torch.inference_mode():
-        calls = storeys.calls(parent, rows[:1])
+        calls = _calls(parent, rows[:1])
         streams = [
             Stream(parent.model.embed_tokens(part), block.model.embed_tokens(part))
             for part in split
@@ -58,27 +58,44 @@ def refit(parent: Any, block: Any, cut: Cut, rows: torch.Tensor, say: Say) -> No
             say(Progress(stage="refit", done=done, total=total, unit="layers", eta_s=left))
 
 
+def _calls(network: Any, row: torch.Tensor) -> list[Call]:
+    """What each layer is called with beside the stream; the same for all rows of one length."""
+    found: list[Call] = []
+
+    def note(_module: torch.nn.Module, _given: Any, named: Call) -> None:
+        found.append({name: value for name, value in named.items() if name != "hidden_states"})
+
+    hooks = [
+        layer.register_forward_pre_hook(note, with_kwargs=True) for layer in network.model.layers
+    ]
+    try:
+        network.model(input_ids=row, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
 def _through(layer: Any, own: Any, call: Call, streams: Sequence[Stream]) -> list[Stream]:
     """The streams after a layer of the parent, and after the block's, which is solved for first."""
     middles, ends = [], []
     for one in streams:
-        with storeys.reading(layer.post_attention_layernorm) as middle:
-            ends.append(storeys.run(layer, one.parent, call))
+        with _reading(layer.post_attention_layernorm) as middle:
+            ends.append(_run(layer, one.parent, call))
         middles.append(middle[0])
     if own is None:
         return [Stream(end, one.block) for end, one in zip(ends, streams, strict=True)]
     attention = _System(own.self_attn.o_proj)
     for one, wanted in zip(streams, middles, strict=True):
-        with storeys.reading(attention.module) as read:
-            storeys.run(own, one.block, call)
+        with _reading(attention.module) as read:
+            _run(own, one.block, call)
         attention.add(read[0], wanted, one.block)
     attention.solve()
     feed = _System(own.mlp.down_proj)
     heard = []
     for one, end in zip(streams, ends, strict=True):
-        norm = own.post_attention_layernorm
-        with storeys.reading(feed.module) as read, storeys.reading(norm) as middle:
-            storeys.run(own, one.block, call)
+        with _reading(feed.module) as read, _reading(own.post_attention_layernorm) as middle:
+            _run(own, one.block, call)
         feed.add(read[0], end, middle[0])
         heard.append((read[0], middle[0]))
     feed.solve()
@@ -100,7 +117,7 @@ class _System:
     def add(self, read: torch.Tensor, wanted: torch.Tensor, before: torch.Tensor) -> None:
         """Take in some tokens: `before` plus what the matrix makes of `read` should be `wanted`."""
         x, target = read.flatten(0, -2).float(), wanted.flatten(0, -2).float()
-        weight = storeys.inverse_squares(wanted)
+        weight = target.square().mean(-1, keepdim=True).clamp(min=1e-12).rsqrt()
         missing = target - before.flatten(0, -2).float()
         if self.module.bias is not None:
             missing = missing - self.module.bias.float()
@@ -118,3 +135,20 @@ class _System:
             raise LocalError("E0609", "the base answers the text with NaN or infinite numbers")
         found = torch.cholesky_solve(right.T, torch.linalg.cholesky(left)).T
         self.module.weight.copy_(found)
+
+
+def _run(layer: Any, stream: torch.Tensor, call: Call) -> torch.Tensor:
+    answer = layer(stream, **call)
+    stream_after: torch.Tensor = answer[0] if isinstance(answer, tuple) else answer
+    return stream_after
+
+
+@contextmanager
+def _reading(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """What a module is given while the block runs."""
+    found: list[torch.Tensor] = []
+    hook = module.register_forward_pre_hook(lambda _module, given: found.append(given[0]))
+    try:
+        yield found
+    finally:
+        hook.remove()

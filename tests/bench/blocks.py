@@ -126,7 +126,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args(argv)
     if given.short:
-        given.seconds, given.seq, given.batch, given.decode = 0.5, ground.SEQ, 8, 8
+        given.seconds, given.seq, given.batch, given.decode = 0.5, ground.SEQ, 8, 4
         given.held_tokens, given.train_tokens, given.lr = 1024, 9_000, 1e-3
     return given
 
