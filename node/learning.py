@@ -46,7 +46,8 @@ class Child(msgspec.Struct):
 class Learner:
     """Runs learn jobs, one at a time: two of them on one machine only slow each other down."""
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
         self._one = trio.Lock()
         self._kept: Child | None = None
 
@@ -72,7 +73,7 @@ class Learner:
         if waited is None:
             report("start", message="loading the learning libraries")
         while True:
-            child = waited or await _start()
+            child = waited or await self._start()
             try:
                 outcome = await _talk(child, line, report)
                 if outcome is not None:
@@ -85,18 +86,31 @@ class Learner:
                 if self._kept is not child:
                     await _end(child)
 
+    async def _start(self) -> Child:
+        child = await _open()
+        self._nursery.start_soon(self._reap, child)
+        return child
+
+    async def _reap(self, child: Child) -> None:
+        """Let go of a process that left because no job came."""
+        await child.process.wait()
+        if self._kept is child:
+            await self.close()
+
 
 @asynccontextmanager
 async def open_learner() -> AsyncIterator[Learner]:
     """A learner whose process ends with the block."""
-    learner = Learner()
-    try:
-        yield learner
-    finally:
-        await learner.close()
+    async with trio.open_nursery() as nursery:
+        learner = Learner(nursery)
+        try:
+            yield learner
+        finally:
+            nursery.cancel_scope.cancel()
+            await learner.close()
 
 
-async def _start() -> Child:
+async def _open() -> Child:
     errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `_end`
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "p2pllm.learn", "--warm"],

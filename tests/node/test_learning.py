@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import trio
+import trio.testing
 
 from node.learning import open_learner
 from p2pllm.jobs import ImportJob, ImportReport
@@ -27,6 +28,8 @@ def test_a_process_waits_for_the_next_job_and_one_that_left_is_replaced(tmp_path
                 if number == 1:
                     seen[1].terminate()  # as if it had waited for too long
                     await seen[1].wait()
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert learner._kept is None  # its end is seen without a next job
             assert seen[0] is seen[1]
             assert seen[1] is not seen[2]
         assert [one.returncode for one in seen] == [0, 0, 0]

@@ -42,7 +42,10 @@ def test_only_what_belongs_to_a_model_or_a_fresh_tuning_stays(tmp_path: Path) ->
     with closing(models.store), closing(models.library):
         half = folder.parent / f".{folder.name}.123"
         orphan = tmp_path / "models" / "en" / "gone@0123456789abcdef"
-        work = {name: tmp_path / "work" / name for name in ("tune-new", "tune-old", "block-x", "import-x")}
+        work = {
+            name: tmp_path / "work" / name
+            for name in ("tune-new", "tune-old", "block-x", "import-x")
+        }
         for made in (half, orphan, *work.values()):
             made.mkdir(parents=True)
         now = half.stat().st_mtime
