@@ -1,5 +1,7 @@
 """How much the property tests try: the usual profile, and `sim`, which `make sim` asks for."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 # No deadline: on a shared machine a slow example says nothing about the code.
@@ -14,3 +16,6 @@ settings.register_profile(
     stateful_step_count=100,
 )
 settings.load_profile("usual")
+
+# A shell that starts tests in the background has them ignore Ctrl-C, and all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
