@@ -129,6 +129,7 @@ def test_every_verb_that_only_asks_is_in_the_table() -> None:
         "export",
         "block",
         "derive",
+        "transfer",
         "eval",
         "pull",
         "up",
