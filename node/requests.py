@@ -24,7 +24,20 @@ class ImportRequest(Request, frozen=True, kw_only=True, tag="import", tag_field=
     licence: Text = ""
 
 
-class TuneRequest(Request, frozen=True, kw_only=True, tag="tune", tag_field="kind"):
+class Training(Request, frozen=True, kw_only=True):
+    """What may be chosen of every training of an adapter; the job knows what None means."""
+
+    rank: int | None = None
+    steps: int | None = None
+    lr: float | None = None
+    batch: int | None = None
+    seq: int | None = None
+    seed: int | None = None
+    threads: int | None = None
+    licence: Text = ""
+
+
+class TuneRequest(Training, frozen=True, kw_only=True, tag="tune", tag_field="kind"):
     """Train an adapter on text of ours."""
 
     base: Text
@@ -33,18 +46,10 @@ class TuneRequest(Request, frozen=True, kw_only=True, tag="tune", tag_field="kin
     name: Text
     eval_data: list[Text] = []
     start: Text = ""
-    rank: int | None = None
     alpha: float | None = None
-    steps: int | None = None
-    lr: float | None = None
-    batch: int | None = None
-    seq: int | None = None
-    seed: int | None = None
-    threads: int | None = None
-    licence: Text = ""
 
 
-class DistillRequest(Request, frozen=True, kw_only=True, tag="distill", tag_field="kind"):
+class DistillRequest(Training, frozen=True, kw_only=True, tag="distill", tag_field="kind"):
     """Teach a smaller base what a larger model knows of text of ours."""
 
     teacher: Text
@@ -53,16 +58,8 @@ class DistillRequest(Request, frozen=True, kw_only=True, tag="distill", tag_fiel
     place: Text
     name: Text
     eval_data: list[Text] = []
-    rank: int | None = None
     alpha: float | None = None
-    steps: int | None = None
-    lr: float | None = None
-    batch: int | None = None
-    seq: int | None = None
-    seed: int | None = None
     hard: float | None = None
-    threads: int | None = None
-    licence: Text = ""
 
 
 class MergeRequest(Request, frozen=True, kw_only=True, tag="merge", tag_field="kind"):
@@ -173,7 +170,7 @@ class DeriveRequest(Request, frozen=True, kw_only=True, tag="derive", tag_field=
     consent: bool = False  # without it the model stays here
 
 
-class TransferRequest(Request, frozen=True, kw_only=True, tag="transfer", tag_field="kind"):
+class TransferRequest(Training, frozen=True, kw_only=True, tag="transfer", tag_field="kind"):
     """Carry what an adapter knows to the place above its own, or to one below."""
 
     direction: Literal["up", "down"]
@@ -184,14 +181,6 @@ class TransferRequest(Request, frozen=True, kw_only=True, tag="transfer", tag_fi
     data: list[Text] = []  # of what is new; without it, the probes of the adapter's place
     keep: list[Text] = []  # of what must stay; without it, the probes of the result's place
     rows: int | None = None
-    rank: int | None = None
-    steps: int | None = None
-    lr: float | None = None
-    batch: int | None = None
-    seq: int | None = None
-    seed: int | None = None
-    threads: int | None = None
-    licence: Text = ""
 
 
 class EvalRequest(Request, frozen=True, kw_only=True, tag="eval", tag_field="kind"):

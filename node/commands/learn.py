@@ -23,15 +23,8 @@ from node.commands.session import Session, complete_refs, verb
     shell_complete=complete_refs,
     help="Go on with this adapter of the base, in its rank and alpha.",
 )
-@options.RANK
 @options.ALPHA
-@options.STEPS
-@options.LR
-@options.BATCH
-@options.SEQ
-@options.SEED
-@options.THREADS
-@options.LICENCE
+@options.training
 def tune(session: Session, **given: object) -> None:
     """Fine-tune a LoRA adapter for a base on your own text, which stays on this machine."""
     place, texts = options.take_place(given), options.take_texts(given)

@@ -28,6 +28,7 @@ EVAL = click.option(
     multiple=True,
     help="Text to measure on [a part of --data, held out].",
 )
+_TRAINING = (RANK, STEPS, LR, BATCH, SEQ, SEED, THREADS, LICENCE)
 _PLACE = (
     click.option("--lang", help="Language of its place, such as en."),
     click.option("--domain", help="Domain, such as medical."),
@@ -48,9 +49,20 @@ def data(what: str, required: bool = True) -> Callable[..., Any]:
     )
 
 
+def training(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What may be chosen of every training of an adapter, --rank to --licence."""
+    return _in_order(command, _TRAINING)
+
+
 def place_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """--lang --domain --sub --place, in this order in the help; `take_place` reads them."""
-    for option in reversed(_PLACE):
+    return _in_order(command, _PLACE)
+
+
+def _in_order(
+    command: Callable[..., Any], wanted: tuple[Callable[..., Any], ...]
+) -> Callable[..., Any]:
+    for option in reversed(wanted):
         command = option(command)
     return command
 

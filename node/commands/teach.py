@@ -23,16 +23,9 @@ from node.commands.session import Session, complete_refs, verb
 @options.EVAL
 @options.NAME
 @options.place_flags
-@options.RANK
 @options.ALPHA
-@options.STEPS
-@options.LR
-@options.BATCH
-@options.SEQ
 @click.option("--hard", type=click.FloatRange(0, 1), help="Share of the text's own words.")
-@options.SEED
-@options.THREADS
-@options.LICENCE
+@options.training
 def distill(session: Session, **given: object) -> None:
     """Teach a smaller base what TEACHER, a larger base or an adapter on it, knows of your text."""
     place, texts = options.take_place(given), options.take_texts(given)

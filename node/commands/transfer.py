@@ -29,14 +29,7 @@ from node.commands.session import Session, complete_refs, verb
 )
 @options.NAME
 @click.option("--rows", type=click.IntRange(4, 4096), help="Rows to learn from [96].")
-@options.RANK
-@options.STEPS
-@options.LR
-@options.BATCH
-@options.SEQ
-@options.SEED
-@options.THREADS
-@options.LICENCE
+@options.training
 def transfer(
     session: Session, data: tuple[str, ...], keep: tuple[str, ...], **given: object
 ) -> None:
