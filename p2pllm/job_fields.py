@@ -45,6 +45,9 @@ class Laid(msgspec.Struct, frozen=True):
     weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 
 
+LaidSet = Annotated[tuple[Laid, ...], msgspec.Meta(max_length=256)]
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """What every job says that trains a LoRA adapter on text, and measures it on text held out."""
 

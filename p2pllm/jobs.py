@@ -17,6 +17,7 @@ from p2pllm.job_fields import (
     HELD_OUT,
     Bytes,
     Directory,
+    LaidSet,
     ModelId,
     Paths,
     Share,
@@ -101,7 +102,7 @@ class VitalsJob(msgspec.Struct, frozen=True, kw_only=True, tag="vitals", tag_fie
     place: Place
     probes: Annotated[tuple[Probe, ...], msgspec.Meta(min_length=1, max_length=MAX_DOMAINS)]
     # the place's own domain first; the others show damage
-    accepted: Annotated[tuple[Laid, ...], msgspec.Meta(max_length=256)] = ()
+    accepted: LaidSet = ()
     weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0  # of this update, were it merged
     claimed: Annotated[bytes, msgspec.Meta(max_length=MAX_SKETCH_BYTES)] = b""
     # the signed sketch that its publisher sent ahead

@@ -4,7 +4,17 @@ from typing import Annotated
 
 import msgspec
 
-from p2pllm.job_fields import EVERY, Bytes, Directory, Laid, Paths, Share, Targets, Threads, Tokens
+from p2pllm.job_fields import (
+    EVERY,
+    Bytes,
+    Directory,
+    LaidSet,
+    Paths,
+    Share,
+    Targets,
+    Threads,
+    Tokens,
+)
 
 MAX_GROUPS = 8  # of anchor text, each the held-out documents of some steps
 
@@ -16,7 +26,7 @@ class ContinualJob(msgspec.Struct, frozen=True, kw_only=True, tag="continual", t
     state_dir: Directory  # private: everything one learner knows, `p2pllm.learner`
     data: Paths  # files or folders that grow
     begin_dir: Directory | None = None  # an adapter to go on from; read by the first step alone
-    accepted: Annotated[tuple[Laid, ...], msgspec.Meta(max_length=256)] = ()
+    accepted: LaidSet = ()
     # the parent's, to whose directions the adapter is kept orthogonal
     rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
     alpha: Annotated[float, msgspec.Meta(gt=0, le=65536)] = 16.0

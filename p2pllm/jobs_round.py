@@ -9,14 +9,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from p2pllm.ids import ContentIdField
-from p2pllm.job_fields import Bytes, Directory, Laid, Probe, Secret, Threads, Tokens
+from p2pllm.job_fields import Bytes, Directory, Laid, LaidSet, Probe, Secret, Threads, Tokens
 from p2pllm.jobs_shadow import Found, Texts
 from p2pllm.names import Place
 from p2pllm.summary import MAX_DOMAINS, MAX_SKETCH_BYTES, UpdateSummary
 
 MAX_CANDIDATES = 16  # of one round: a report of 16 summaries of 48 KiB fits a line
 Probes = Annotated[tuple[Probe, ...], msgspec.Meta(min_length=1, max_length=MAX_DOMAINS)]
-Set = Annotated[tuple[Laid, ...], msgspec.Meta(max_length=256)]
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +41,7 @@ class RoundJob(msgspec.Struct, frozen=True, kw_only=True, tag="round", tag_field
     own_dir: Directory  # an adapter trained on the probes' text; trained now if it is not there
     own_steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 40
     last: Candidate | None = None  # what the place accepted last
-    accepted: Set = ()
+    accepted: LaidSet = ()
     secret: Secret
     epoch: Annotated[int, msgspec.Meta(ge=0, le=2**40)]
     max_tokens: Tokens = 1024
@@ -81,8 +80,8 @@ class MergeJob(msgspec.Struct, frozen=True, kw_only=True, tag="merge", tag_field
 
     base_dir: Directory
     probes: Probes
-    before: Set  # what is served now
-    kept: Set  # the same updates with the weights that they would have
+    before: LaidSet  # what is served now
+    kept: LaidSet  # the same updates with the weights that they would have
     added: Annotated[tuple[Laid, ...], msgspec.Meta(min_length=1, max_length=MAX_CANDIDATES)]
     # the ones that count most first
     factor: Annotated[float, msgspec.Meta(ge=1, le=100)]  # harm: a loss above

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from p2pllm.job_fields import Bytes, Directory, Laid, Paths, Secret, Threads
+from p2pllm.job_fields import Bytes, Directory, LaidSet, Paths, Secret, Threads
 from p2pllm.summary import Name, Nats
 
 MAX_DOCUMENTS = 32  # of a text; two parts of so many take 13 s an update at 135 M parameters
@@ -17,7 +17,6 @@ EXCERPT = 64  # tokens of a document, somewhere in it
 MAX_TEXTS = 16
 
 Part = Literal["probes", "anchors", "live", "all"]
-Set = Annotated[tuple[Laid, ...], msgspec.Meta(max_length=256)]
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -45,8 +44,8 @@ class ShadowJob(msgspec.Struct, frozen=True, kw_only=True, tag="shadow", tag_fie
 
     base_dir: Directory
     texts: Annotated[Texts, msgspec.Meta(min_length=1)]
-    before: Set
-    after: Set
+    before: LaidSet
+    after: LaidSet
     secret: Secret
     epoch: Annotated[int, msgspec.Meta(ge=0, le=2**40)]
     threads: Threads = 1

@@ -5,13 +5,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from p2pllm.ids import ContentIdField
-from p2pllm.job_fields import Bytes, Directory, Laid, Paths, Share, Threads
+from p2pllm.job_fields import Bytes, Directory, LaidSet, Paths, Share, Threads
 from p2pllm.summary import Nats
 
 MAX_SCORED = 96  # documents of a text that are measured
 
 Direction = Literal["up", "down"]
-Set = Annotated[tuple[Laid, ...], msgspec.Meta(max_length=256)]
 Each = Annotated[tuple[Nats, ...], msgspec.Meta(max_length=MAX_SCORED)]
 
 
@@ -20,7 +19,7 @@ class Side(msgspec.Struct, frozen=True):
 
     base_dir: Directory
     model: ContentIdField
-    laid: Set = ()
+    laid: LaidSet = ()
 
 
 class TransferJob(msgspec.Struct, frozen=True, kw_only=True, tag="transfer", tag_field="job"):

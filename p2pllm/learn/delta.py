@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from p2pllm import adapter
 from p2pllm.errors import PeerError
+from p2pllm.job_fields import Laid
 from p2pllm.manifest import Lora
 from p2pllm.summary import Geometry, Part, Relation, Spectrum
 
@@ -79,6 +80,13 @@ def stack(parts: Sequence[tuple[Delta, float]]) -> Delta:
             torch.cat([factors.a for factors, _weight in found], dim=0),
         )
     return made
+
+
+def laid(found: Sequence[Laid], base_dir: Path) -> Delta | None:
+    """The weighted sum of adapters on one base; None without any. Raises as `read` does."""
+    folders = [(Path(one.adapter_dir), one.weight) for one in found]
+    parts = [(read(path, adapter.inspect(path, base_dir)), weight) for path, weight in folders]
+    return stack(parts) if parts else None
 
 
 def core(factors: Factors) -> Core:

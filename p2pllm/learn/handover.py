@@ -122,7 +122,7 @@ def _learn(
     else:
         parts = _parts(job)
         if parts is not None:
-            change = _laid(job.source)
+            change = delta.laid(job.source.laid, Path(job.source.base_dir))
             probe = list(known.answers.rows[:24])
             best, scale = transfer.restricted(change or {}, parts, network, own, probe)
     recipe = Recipe(steps=job.steps, batch=job.batch, lr=job.lr, skew=0.0, seed=job.seed)
@@ -202,15 +202,7 @@ def _asked(side: Side, job: TransferJob) -> Asked:
 def _load(side: Side) -> tuple[PreTrainedModel, Delta | None]:
     base_dir = Path(side.base_dir)
     network = model.load_base(base_dir, model.load_config(base_dir), model.compute_dtype())
-    return network.requires_grad_(False), _laid(side)
-
-
-def _laid(side: Side) -> Delta | None:
-    base_dir, parts = Path(side.base_dir), []
-    for one in side.laid:
-        folder = Path(one.adapter_dir)
-        parts.append((delta.read(folder, adapter.inspect(folder, base_dir)), one.weight))
-    return delta.stack(parts) if parts else None
+    return network.requires_grad_(False), delta.laid(side.laid, base_dir)
 
 
 def _parts(job: TransferJob) -> Parts | None:

@@ -14,9 +14,9 @@ from blake3 import blake3
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from p2pllm import adapter, corpus, probes
+from p2pllm import corpus, probes
 from p2pllm.errors import PeerError
-from p2pllm.job_fields import Laid, Secret
+from p2pllm.job_fields import Secret
 from p2pllm.jobs import Progress
 from p2pllm.jobs_shadow import EXCERPT, MAX_DOCUMENTS, Scored, ShadowJob, ShadowReport, Text
 from p2pllm.learn import delta, memory, model, transfer
@@ -79,22 +79,13 @@ def shadow(job: ShadowJob, say: Say) -> ShadowReport:
     memory.require(estimate, job.max_memory_bytes, "laying a change on what is served")
     network = model.load_base(base_dir, config, model.compute_dtype()).requires_grad_(False)
     tokenizer = model.load_tokenizer(base_dir)
-    before, after = _laid(job.before, base_dir), _laid(job.after, base_dir)
+    before, after = delta.laid(job.before, base_dir), delta.laid(job.after, base_dir)
     reader = Reader(network, tokenizer, job.texts, job.secret, job.epoch, before)
     return ShadowReport(
         found=reader.gains(after),
         seconds=time.monotonic() - started,
         peak_rss=memory.peak_bytes(),
     )
-
-
-def _laid(laid: Sequence[Laid], base_dir: Path) -> Delta | None:
-    parts = [
-        (delta.read(folder, adapter.inspect(folder, base_dir)), one.weight)
-        for one in laid
-        for folder in (Path(one.adapter_dir),)
-    ]
-    return delta.stack(parts) if parts else None
 
 
 def _documents(tokenizer: Tokenizer, text: Text, secret: bytes, epoch: int) -> list[torch.Tensor]:
