@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from node import gating
-from node.round_job import Sides, served, shadow_job
+from node.round_job import Sides, served, shadow
 from node.services import Services
 from p2pllm import arm, rollout
 from p2pllm.bounds import estimate
 from p2pllm.gate import Check, Decision
 from p2pllm.heads import Accepted
 from p2pllm.ids import ContentId, NodeId
-from p2pllm.jobs_shadow import ShadowReport, Text
+from p2pllm.jobs_shadow import Text
 from p2pllm.names import Place
 from trust.ledger import Merged
 
@@ -101,9 +101,7 @@ async def _live(
     texts += [Text(str(place), old, "live")] if old else []
     if not any(sides) or not texts:
         return []
-    job = shadow_job(services, place, Sides(*sides, tuple(texts)))
-    report = await services.learner.run(job, lambda _stage, **_fields: None)
-    assert isinstance(report, ShadowReport)
-    came = [gain for one in report.found if one.part == "all" for gain in one.gains]
-    kept = [gain for one in report.found if one.part == "live" for gain in one.gains]
+    found = await shadow(services, place, Sides(*sides, tuple(texts)))
+    came = [gain for one in found if one.part == "all" for gain in one.gains]
+    kept = [gain for one in found if one.part == "live" for gain in one.gains]
     return came if len(came) >= gating.RULE.examples else [*came, *kept]

@@ -12,7 +12,7 @@ import msgspec
 from node import effects, gains, gate_facts
 from node.books import PlaceBook, Ruling
 from node.gate_log import Decided
-from node.round_job import Sides, shadow_job, shadow_texts
+from node.round_job import Sides, shadow, shadow_texts
 from node.services import Services
 from p2pllm import arm, gate, rollout
 from p2pllm.arm import Arm, ArmRule
@@ -20,7 +20,7 @@ from p2pllm.bounds import Estimate, estimate
 from p2pllm.gate import Check, Decision, Facts, Rule, Shadow
 from p2pllm.heads import Accepted
 from p2pllm.ids import ContentId, NodeId
-from p2pllm.jobs_shadow import Found, ShadowReport
+from p2pllm.jobs_shadow import Found
 from p2pllm.names import Place
 from p2pllm.rollout import Pace, State, Waiting
 from trust.ledger import Unfit
@@ -230,10 +230,7 @@ def _panel(
 async def _measure(services: Services, place: Place, update: ContentId, look: int) -> None:
     """What an update alone gives our documents, on those of another epoch at each look."""
     sides = Sides((), (Accepted(update, 1.0),), shadow_texts(services, place))
-    job = shadow_job(services, place, sides, look)
-    report = await services.learner.run(job, lambda _stage, **_fields: None)
-    assert isinstance(report, ShadowReport)
-    gains.keep_own(services, place, update, report.found)
+    gains.keep_own(services, place, update, await shadow(services, place, sides, look))
 
 
 def together(

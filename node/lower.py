@@ -5,13 +5,13 @@ that place or of the places below it. docs/specs/gate.md, section 9
 """
 
 from node import gating
-from node.round_job import OTHERS, Sides, shadow_job
+from node.round_job import OTHERS, Sides, shadow
 from node.services import Services
 from p2pllm.adopt import Following, Vouched
 from p2pllm.bounds import estimate
 from p2pllm.gate import Check, Decision
 from p2pllm.heads import Accepted
-from p2pllm.jobs_shadow import ShadowReport, Text
+from p2pllm.jobs_shadow import Found, Text
 from p2pllm.names import Place
 from p2pllm.tree import within
 
@@ -39,11 +39,7 @@ async def spares(services: Services, place: Place, known: Following, one: Vouche
     texts = tuple(Text(str(at), tuple(map(str, probes.files(at)))) for at in below)
     after = (*before, Accepted(one.manifest, one.weight))
     sides = Sides(_whole(before), _whole(after), texts)
-    report = await services.learner.run(
-        shadow_job(services, place, sides), lambda _stage, **_fields: None
-    )
-    assert isinstance(report, ShadowReport)
-    decision = _decision(report)
+    decision = _decision(await shadow(services, place, sides))
     gating.write(services, place, (one.manifest, model.by), "child", decision)
     return decision.outcome == "accept"
 
@@ -57,10 +53,10 @@ def _whole(pairs: tuple[Accepted, ...]) -> tuple[Accepted, ...]:
     return tuple(Accepted(one.manifest, one.weight / total) for one in pairs)
 
 
-def _decision(report: ShadowReport) -> Decision:
+def _decision(scored: Found) -> Decision:
     """The upper bound of the damage to each text, the chance to be wrong shared among them."""
     rule = gating.RULE
-    found = [one for one in report.found if len(one.gains) >= rule.examples]
+    found = [one for one in scored if len(one.gains) >= rule.examples]
     limit = rule.descendants * rule.damage
     lost = [estimate([-gain for gain in one.gains]) for one in found]
     bounds = [one.high(rule.alpha / len(found)) for one in lost]

@@ -14,7 +14,7 @@ from p2pllm.heads import Accepted
 from p2pllm.ids import ContentId, content_id
 from p2pllm.job_fields import Laid, Probe, Secret
 from p2pllm.jobs_round import Candidate, MergeJob, RoundJob
-from p2pllm.jobs_shadow import ShadowJob, Text
+from p2pllm.jobs_shadow import Found, ShadowJob, ShadowReport, Text
 from p2pllm.names import Place
 from p2pllm.tree import within
 from trust.judge import ROLLBACK_FACTOR, ROLLBACK_MARGIN
@@ -96,16 +96,18 @@ class Sides(msgspec.Struct, frozen=True):
     texts: tuple[Text, ...]
 
 
-def shadow_job(services: Services, place: Place, sides: Sides, turn: int = 0) -> ShadowJob:
-    """The job that scores documents under two sets; LocalError E0402 if a part of them is gone.
+async def shadow(services: Services, place: Place, sides: Sides, turn: int = 0) -> Found:
+    """What documents gain by one set over another; LocalError E0402 if a part of them is gone.
 
     turn   epochs to go on from that of the last round
+
+    Raises what the job raises.
     """
     named = (*sides.after, *sides.before)[0].manifest
     base = services.library.base_of(services.models.manifest(named).model)
     if base is None:
         raise LocalError("E0402", f"the base of {named} is not on this node")
-    return ShadowJob(
+    job = ShadowJob(
         base_dir=base.folder,
         texts=sides.texts,
         before=laid(services, sides.before),
@@ -115,6 +117,9 @@ def shadow_job(services: Services, place: Place, sides: Sides, turn: int = 0) ->
         threads=services.config.learn.threads,
         max_memory_bytes=services.memory_bytes,
     )
+    report = await services.learner.run(job, lambda _stage, **_fields: None)
+    assert isinstance(report, ShadowReport)
+    return report.found
 
 
 def shadow_texts(services: Services, place: Place) -> tuple[Text, ...]:
