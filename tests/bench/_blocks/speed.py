@@ -2,7 +2,8 @@
 
 Plain transformers, one thread. One model in a process of its own says what memory it takes. Two
 take turns, and each turn is a pair of times that the same neighbours on the machine have slowed:
-the speed-up is the median of the pairs' ratios. Seconds are the process's own on the processor.
+the speed-up is the median of the pairs' ratios. Seconds are the process's own on the processor. A
+token's time is the recommender's: the least of a turn (`p2pllm.learn.gauge`).
 Prints one JSON object.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from p2pllm.learn import memory, model
+from p2pllm.learn import gauge, memory, model
 
 TURNS = 7
 PROMPT = 16
@@ -27,7 +28,7 @@ def memory_of(folder: Path, tokens: int) -> dict[str, float]:
     """Megabytes of a process that has made some tokens, and what of them is the model's."""
     before = memory.runtime_bytes()
     network = _load(folder)
-    _decode(network, tokens)
+    gauge.turn(_read(network), tokens)
     touched = sum(parameter.numel() * parameter.itemsize for parameter in network.parameters())
     return {
         "rss_mb": memory.runtime_bytes() / 1e6,
@@ -40,8 +41,13 @@ def side_by_side(parent: Path, block: Path, tokens: int) -> dict[str, float]:
     """Tokens a second of both, medians, made one after the other and read at once."""
     networks = (_load(parent), _load(block))
     found: dict[str, float] = {}
-    for key, run in (("tok_s", _decode), ("prefill_tok_s", _prefill)):
-        pairs = [tuple(run(network, tokens) for network in networks) for _ in range(TURNS + 1)][1:]
+    ready = [_read(network) for network in networks]
+    runs: dict[str, Callable[[int], float]] = {
+        "tok_s": lambda one: 1 / min(gauge.turn(ready[one], tokens)),
+        "prefill_tok_s": lambda one: _prefill(networks[one], 8 * tokens),
+    }
+    for key, run in runs.items():
+        pairs = [(run(0), run(1)) for _ in range(TURNS + 1)][1:]
         found[f"parent_{key}"], found[key] = (
             statistics.median(one) for one in zip(*pairs, strict=True)
         )
@@ -54,25 +60,16 @@ def _load(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=model.compute_dtype()).eval()
 
 
-def _decode(network: Any, tokens: int) -> float:
-    prompt = torch.arange(5, 5 + PROMPT)[None]
-    return tokens / _seconds(
-        lambda: network.generate(
-            prompt, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False
-        )
-    )
+def _read(network: Any) -> gauge.Decode:
+    return gauge.fill(network, PROMPT, network.config.vocab_size)
 
 
 def _prefill(network: Any, tokens: int) -> float:
-    text = torch.arange(8 * tokens)[None] % network.config.vocab_size
-    return text.numel() / _seconds(lambda: network(input_ids=text, use_cache=False))
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    began = time.process_time()
+    text = torch.arange(tokens)[None] % network.config.vocab_size
     with torch.inference_mode():
-        run()
-    return time.process_time() - began
+        began = time.process_time()
+        network(input_ids=text, use_cache=False)
+        return tokens / (time.process_time() - began)
 
 
 def main(argv: list[str]) -> dict[str, float]:
