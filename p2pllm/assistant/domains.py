@@ -51,7 +51,8 @@ DOMAINS: Mapping[str, str] = {
         paragraf*, rechtsprechung*, rechtsberatung*, sentencia*, jugement*, arrêts, urteile,
         procès, demanda judicial, pleitos, eviction*, desahucio*, expulsion locative,
         räumungsklage*, testament*, inheritance, herencia*, héritage*, erbrecht*, erbschaft*,
-        demanda* judicial*, klageschrift*, assignation en justice, plainte, plaintes,
+        demanda* judicial*, klageschrift*, assignation en justice, porter plainte,
+        plainte pénale, plaintes pénales, dépôt de plainte,
         vollmacht*, poder notarial, procuration*, copyright law, arbitration, arbitraje,
         arbitrage, droit du travail, droit de la famille, droit de la consommation, derecho de
         familia, derecho de autor, small claims, claim form*, dispute*, litige*, litigio*,
@@ -105,7 +106,9 @@ DOMAINS: Mapping[str, str] = {
         matériel pédagogique, learning app, lernapp*, exam questions, prüfungsfragen,
         preguntas de examen, sujets d'examen, study notes, apuntes, lecture notes, vorlesung*,
         cours magistral, universitar*
-        | school*, teacher*, student*, pupil*, classroom*, homework, lesson*, exam, exams,
+        | my daughter, my son, mi hija, mi hijo, ma fille, mon fils, meine tochter, mein sohn,
+        studying, estudia, estudio, étudie, studiert, studiere,
+        school*, teacher*, student*, pupil*, classroom*, homework, lesson*, exam, exams,
         university, universities, college*, kids learn*, escuela*, colegio*, profesor*,
         maestro*, maestra*, estudiante*, alumno*, alumna*, universidad*, deberes, examen*,
         clase de, clases, école*, ecole*, lycée*, lycee*, collège*, élève*, eleve*, étudiant*,

@@ -185,6 +185,17 @@ SUBS: Mapping[str, Mapping[str, str]] = {
         "fraud": "fraud*, fraude*, betrug*, money laundering, blanqueo*, blanchiment, geldwäsche*",
         "pensions": "pension*, jubilación*, retraite, retraites, rente, renten*, retirement",
     },
+    "science": {
+        "physics": "physics, física, physique, physik*",
+        "chemistry": "chemistry, química, chimie, chemie*",
+        "biology": "biology, biología, biologie*",
+        "astronomy": "astronom*, astrophys*, astrofísica",
+        "materials": """
+            materials science, ciencia de materiales, science des matériaux,
+            materialwissenschaft*""",
+        "geology": "geolog*, geológ*, géolog*",
+        "climate": "climate science, climatolog*, klimaforschung",
+    },
     "education": {
         "mathematics": """
             math, maths, mathematic*, matemátic*, matematic*, mathématique*, mathematik*,
@@ -374,17 +385,6 @@ SUBS: Mapping[str, Mapping[str, str]] = {
         "hvac": """
             hvac, heating, climatisation, calefacción, heizung*, plumbing, fontanería,
             plomberie""",
-    },
-    "science": {
-        "physics": "physics, física, physique, physik*",
-        "chemistry": "chemistry, química, chimie, chemie*",
-        "biology": "biology, biología, biologie*",
-        "astronomy": "astronom*, astrophys*, astrofísica",
-        "materials": """
-            materials science, ciencia de materiales, science des matériaux,
-            materialwissenschaft*""",
-        "geology": "geolog*, geológ*, géolog*",
-        "climate": "climate science, climatolog*, klimaforschung",
     },
     "news": {
         "politics": "political news, politics, política, politique, politik*",

@@ -185,7 +185,11 @@ TASKS: Mapping[str, str] = {
         écrivons, ich schreibe, wir schreiben, answer in, answers in, answer within, extra,
         respond in, to write to me, wer schreibt, written in, escrito en, escritos en, écrit
         en, écrits en, geschrieben in, auf deutsch geschriebene, tutor's notes, teacher's
-        notes""",
+        notes, i search for a, i'm searching for, we are searching for, in search of, je recherche,
+        nous recherchons, on recherche, recherche un, recherche une, à la recherche d'un, à la
+        recherche d'une, ich suche, suche ich, wir suchen, suchen wir, suche ein, suche eine,
+        suche einen, suche etwas, suchen ein, suchen eine, suchen einen, suchen etwas, auf der
+        suche nach""",
     "identify": """
         identif*, recogni*, spot, spots, spotting, reconoc*, reconna*, repér*, repere*,
         rileva*, bestimm* von, erkenn*, diagnos* from, find out which, finds out, find the,
