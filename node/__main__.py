@@ -4,7 +4,8 @@ import argparse
 import sys
 
 from node.config import home_dir, load
-from p2pllm.error_codes import exit_status
+from p2pllm.durable import file_fault
+from p2pllm.error_codes import exit_status, usual_fix
 from p2pllm.errors import P2pllmError
 
 
@@ -34,9 +35,12 @@ def main(argv: list[str]) -> int:
         from node.daemon import run  # heavy: a bad setting is told before it loads
 
         run(config)
-    except P2pllmError as error:
+    except (P2pllmError, OSError) as fault:
+        error = fault if isinstance(fault, P2pllmError) else file_fault(fault)
+        if error is None:
+            raise
         print(f"error[{error.code}] {error.message}", file=sys.stderr)  # noqa: T201
-        for label, lines in (("why", error.why), ("fix", error.fix)):
+        for label, lines in (("why", error.why), ("fix", error.fix or usual_fix(error.code))):
             for line in lines:
                 print(f"  {label}   {line}", file=sys.stderr)  # noqa: T201
         return exit_status(error.code)

@@ -148,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  the edge of the process: no traceback unasked
         if flags.debug:
             _traceback()
-        return _fail(flags, _unexpected(error))
+        from p2pllm.durable import file_fault
+
+        return _fail(flags, file_fault(error) or _unexpected(error))
 
 
 def _as_process() -> None:
@@ -183,6 +185,8 @@ def _traceback() -> None:
 
 def error_card(error: P2pllmError) -> dict[str, Any]:
     """An error as JSON: docs/errors.md."""
+    from p2pllm.error_codes import usual_fix
+
     status = getattr(error, "exit", None)  # of the daemon, or of a signal
     kind = getattr(error, "kind", type(error).__name__)
     return {
@@ -190,7 +194,7 @@ def error_card(error: P2pllmError) -> dict[str, Any]:
         "kind": kind,
         "message": error.message,
         "why": list(error.why),
-        "fix": list(error.fix),
+        "fix": list(error.fix) or usual_fix(error.code),
         "exit": status if isinstance(status, int) else int(error.code[1:3]),
         "details": error.details,
     }

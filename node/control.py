@@ -4,6 +4,7 @@ Paths, requests and answers: docs/specs/control.md. Everything long is a job; th
 once. Whoever can open the socket is the owner of this node: its mode is 0600 in a 0700 folder.
 """
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -19,10 +20,11 @@ from starlette.routing import Route
 
 from node import advice_answers, answers, stream_answers, tree_answers, trust_acts, trust_answers
 from node.events import Event
-from node.jobs import Jobs, error_card
+from node.jobs import Jobs, error_card, unforeseen
 from node.services import Services
 from p2pllm.errors import LocalError, P2pllmError
 
+log = logging.getLogger(__name__)
 PREFIX = "/p2p/v1"
 PING_S = 15.0
 MAX_BODY_BYTES = 1024 * 1024
@@ -65,6 +67,9 @@ class Control:
                 document = await answer(self._services, self._jobs, body, query)
             except P2pllmError as error:
                 return _refusal(error)
+            except Exception as unknown:  # a fault of ours is an answer, too
+                log.exception("%s %s", request.method, request.url.path)
+                return _refusal(unforeseen(unknown))
             if isinstance(document, bytes):
                 return Response(document, media_type="application/octet-stream")
             status = 202 if "job" in document and method == "POST" else 200

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from p2pllm.durable import disk_full
 from p2pllm.errors import LocalError
+
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")  # and not the disk, or rights
 
 
 def open_database(path: Path, schema: str, version: int, mend: str) -> sqlite3.Connection:
@@ -14,7 +17,7 @@ def open_database(path: Path, schema: str, version: int, mend: str) -> sqlite3.C
 
     version  of the schema; a file of a later one is refused
     mend     what the operator can do where the file is damaged
-    Raises LocalError E0306.
+    Raises LocalError E0306, E0802 without room.
     """
     try:
         db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -31,8 +34,17 @@ def open_database(path: Path, schema: str, version: int, mend: str) -> sqlite3.C
         db.executescript(schema)
         db.execute(f"PRAGMA user_version = {version}")
     except sqlite3.DatabaseError as bad:
-        raise LocalError("E0306", f"{path} is damaged", why=[str(bad)], fix=[mend]) from bad
+        raise _told(path, bad, mend) from bad
     return db
+
+
+def _told(path: Path, bad: sqlite3.DatabaseError, mend: str) -> LocalError:
+    name = str(getattr(bad, "sqlite_errorname", ""))
+    if name == "SQLITE_FULL":
+        return disk_full(path.name, str(bad))
+    if name.startswith(_DAMAGE):
+        return LocalError("E0306", f"{path} is damaged", why=[str(bad)], fix=[mend])
+    return LocalError("E0306", f"{path} cannot be used", why=[str(bad)], fix=["p2pllm doctor"])
 
 
 class Database:
@@ -41,7 +53,7 @@ class Database:
     def __init__(self, path: Path, schema: str, version: int, mend: str) -> None:
         self._lock = threading.RLock()
         self._depth = 0
-        self._name = path.name
+        self._path, self._mend = path, mend
         self._db = open_database(path, schema, version, mend)
 
     def close(self) -> None:
@@ -60,7 +72,7 @@ class Database:
                 yield
             except BaseException as fault:
                 self._depth -= 1
-                if outer:
+                if outer and self._db.in_transaction:  # a full disk may have ended it
                     self._db.execute("ROLLBACK")
                 if isinstance(fault, sqlite3.DatabaseError):
                     raise self._fault(fault) from fault
@@ -73,7 +85,8 @@ class Database:
         try:
             self._db.execute("COMMIT")
         except sqlite3.DatabaseError as fault:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise self._fault(fault) from fault
 
     def do(self, query: str, *values: object) -> None:
@@ -84,10 +97,10 @@ class Database:
     def read(self, query: str, *values: object) -> list[sqlite3.Row]:
         """Rows that a query finds."""
         with self._lock:
-            return self._db.execute(query, values).fetchall()
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.DatabaseError as fault:
+                raise self._fault(fault) from fault
 
     def _fault(self, bad: sqlite3.DatabaseError) -> LocalError:
-        if getattr(bad, "sqlite_errorname", "") == "SQLITE_FULL":
-            return LocalError("E0802", f"{self._name} cannot grow: {bad}", fix=["free some space"])
-        fix = ["restore it from a backup"]
-        return LocalError("E0306", f"{self._name} cannot be used: {bad}", fix=fix)
+        return _told(self._path, bad, self._mend)

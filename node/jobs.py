@@ -10,6 +10,7 @@ import trio
 
 from node.events import Event, Events
 from node.library import Library
+from p2pllm.durable import file_fault
 from p2pllm.error_codes import exit_status
 from p2pllm.errors import LocalError, P2pllmError
 
@@ -59,6 +60,15 @@ def error_card(error: P2pllmError) -> dict[str, Any]:
         "exit": exit_status(error.code),
         "details": error.details,
     }
+
+
+def unforeseen(fault: Exception) -> P2pllmError:
+    """An exception that no rule here names, as an error."""
+    return file_fault(fault) or LocalError(
+        "E0101",
+        f"unexpected {type(fault).__name__}: {fault}",
+        fix=["report it with HOME/run/log, which says where it comes from"],
+    )
 
 
 class Jobs:
@@ -114,7 +124,7 @@ class Jobs:
                 error = known
             except Exception as unknown:  # a bug in one job must not end the daemon
                 log.exception("job %s (%s)", job.job, job.kind)
-                error = LocalError("E0101", f"unexpected {type(unknown).__name__}: {unknown}")
+                error = unforeseen(unknown)
         if error is None:
             error = LocalError("E1001", f"{job.kind} was cancelled")
         state = "cancelled" if error.code == "E1001" else "failed"
@@ -140,9 +150,11 @@ class Jobs:
 
     def _end(self, job: Job, state: str, outcome: dict[str, Any]) -> None:
         job.state, job.outcome, job.finished_at = state, outcome, self._clock()
-        self._library.end_job(
-            job.job, state, job.finished_at, msgspec.json.encode(outcome).decode()
-        )
+        told = msgspec.json.encode(outcome).decode()
+        try:
+            self._library.end_job(job.job, state, job.finished_at, told)
+        except LocalError as fault:  # such as a full disk: who waits is told
+            log.warning("the end of job %s is not written down: %s", job.job, fault)
         event = "result" if state == "done" else "error"
         self._append(job, {"event": event, "job": job.job, **outcome})
         self._events.emit("job", job=job.job, kind=job.kind, state=state)

@@ -5,15 +5,12 @@ it, took it from a peer, offer it to others.
 """
 
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from node.database import open_database
+from node.database import Database
 from p2pllm.errors import LocalError
 from p2pllm.ids import ContentId
 from p2pllm.manifest import Manifest
@@ -62,28 +59,12 @@ class Library:
     """The node's own record of its models and jobs. Thread-safe; every change is on disk."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
         mend = "move the file away; models can be imported and pulled again"
-        self._db = open_database(path, _SCHEMA, SCHEMA_VERSION, mend)
+        self._db = Database(path, _SCHEMA, SCHEMA_VERSION, mend)
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    def _read(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._db.execute(query, values).fetchall()
 
     def add(self, manifest_id: ContentId, manifest: Manifest, held: Held) -> None:
         """Record a model, replacing what we knew of the same manifest."""
@@ -91,48 +72,42 @@ class Library:
         row = (manifest_id, place.lang, place.domain, place.sub, manifest.name, manifest.kind)
         row2 = (manifest.model, held.origin, held.offered, held.announced, held.tag)
         row3 = (manifest.created_at, held.added_at, held.folder)
-        with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (*row, *row2, *row3),
-            )
+        self._db.do(
+            "INSERT OR REPLACE INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            *(*row, *row2, *row3),
+        )
 
     def remove(self, manifest_id: ContentId) -> None:
         """Forget a model."""
-        with self._write() as db:
-            db.execute("DELETE FROM models WHERE manifest = ?", (manifest_id,))
+        self._db.do("DELETE FROM models WHERE manifest = ?", manifest_id)
 
     def mark_announced(self, manifest_id: ContentId) -> None:
         """Peers of the place have been told of it."""
-        with self._write() as db:
-            db.execute("UPDATE models SET announced = 1 WHERE manifest = ?", (manifest_id,))
+        self._db.do("UPDATE models SET announced = 1 WHERE manifest = ?", manifest_id)
 
     def set_offered(self, manifest_id: ContentId, *, offered: bool) -> None:
         """Whether peers may fetch it."""
-        with self._write() as db:
-            db.execute(
-                "UPDATE models SET offered = ? WHERE manifest = ?", (int(offered), manifest_id)
-            )
+        self._db.do("UPDATE models SET offered = ? WHERE manifest = ?", int(offered), manifest_id)
 
     def models(self) -> list[Held]:
         """All models, newest last."""
-        return [_held(row) for row in self._read("SELECT * FROM models ORDER BY added_at")]
+        return [_held(row) for row in self._db.read("SELECT * FROM models ORDER BY added_at")]
 
     def get(self, manifest_id: ContentId) -> Held | None:
         """The model of this manifest, if we hold it."""
-        rows = self._read("SELECT * FROM models WHERE manifest = ?", manifest_id)
+        rows = self._db.read("SELECT * FROM models WHERE manifest = ?", manifest_id)
         return _held(rows[0]) if rows else None
 
     def base_of(self, model: ContentId) -> Held | None:
         """A base with this model id, if we hold one."""
         query = "SELECT * FROM models WHERE kind = 'base' AND model = ? ORDER BY offered DESC"
-        rows = self._read(query, model)
+        rows = self._db.read(query, model)
         return _held(rows[0]) if rows else None
 
     def find(self, ref: Ref) -> Held:
         """The one model a reference names: the newest of that name, or E0402 / E0203."""
         place = ref.place
-        rows = self._read(
+        rows = self._db.read(
             "SELECT * FROM models WHERE lang = ? AND domain = ? AND sub = ? AND name = ?"
             " AND (? = '' OR tag = ?) AND manifest LIKE ? ORDER BY added_at DESC",
             *(place.lang, place.domain, place.sub, ref.name, ref.tag, ref.tag, ref.id + "%"),
@@ -150,33 +125,26 @@ class Library:
 
     def put_job(self, job: str, kind: str, state: str, started_at: float) -> None:
         """Record a job that begins."""
-        with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,NULL,NULL)",
-                (job, kind, state, started_at),
-            )
+        query = "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,NULL,NULL)"
+        self._db.do(query, job, kind, state, started_at)
 
     def end_job(self, job: str, state: str, finished_at: float, outcome: str) -> None:
         """Record how a job ended; `outcome` is JSON."""
-        with self._write() as db:
-            db.execute(
-                "UPDATE jobs SET state = ?, finished_at = ?, outcome = ? WHERE job = ?",
-                (state, finished_at, outcome, job),
-            )
+        query = "UPDATE jobs SET state = ?, finished_at = ?, outcome = ? WHERE job = ?"
+        self._db.do(query, state, finished_at, outcome, job)
 
     def jobs(self, limit: int = 200) -> list[sqlite3.Row]:
         """The latest jobs, newest first."""
-        return self._read("SELECT * FROM jobs ORDER BY started_at DESC LIMIT ?", limit)
+        return self._db.read("SELECT * FROM jobs ORDER BY started_at DESC LIMIT ?", limit)
 
     def fact(self, name: str, default: str) -> str:
         """A remembered value of the node itself."""
-        rows = self._read("SELECT value FROM facts WHERE name = ?", name)
+        rows = self._db.read("SELECT value FROM facts WHERE name = ?", name)
         return str(rows[0]["value"]) if rows else default
 
     def set_fact(self, name: str, value: str) -> None:
         """Remember a value of the node itself."""
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO facts VALUES (?,?)", (name, value))
+        self._db.do("INSERT OR REPLACE INTO facts VALUES (?,?)", name, value)
 
 
 def _held(row: sqlite3.Row) -> Held:

@@ -76,6 +76,18 @@ def full_disk_is_expected(what: str) -> Iterator[None]:
         raise disk_full(what, fault.strerror or "no space left") from fault
 
 
+def file_fault(fault: BaseException) -> LocalError | None:
+    """What the system said of a file or folder, as an error; None if this is something else."""
+    if not isinstance(fault, OSError):
+        return None
+    if fault.errno in _FULL:
+        return disk_full(str(fault.filename or "nothing more can be written"), str(fault.strerror))
+    if fault.filename is None:
+        return None
+    there = "something else is there" if isinstance(fault, FileExistsError) else fault.strerror
+    return LocalError("E0308", f"cannot use {fault.filename}", why=[str(there)])
+
+
 def disk_full(what: str, reason: str) -> LocalError:
     """The error that says that the disk, not the quota, is what is lacking."""
     return LocalError(

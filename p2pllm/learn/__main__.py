@@ -3,7 +3,6 @@
 With `--warm` it stays for further jobs (see `p2pllm.learn.warm`).
 """
 
-import errno
 import os
 import sys
 import traceback
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from p2pllm import jobs
+from p2pllm.durable import file_fault
 from p2pllm.errors import LocalError, P2pllmError
 from p2pllm.jobs import (
     CheckJob,
@@ -147,13 +147,13 @@ def _crash(fault: Exception) -> LocalError:
             why=[text.strip().splitlines()[0][:300]] if text.strip() else [],
             fix=["use a smaller batch, a shorter sequence or a smaller base, or free memory"],
         )
-    full = isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or "No space left" in text:
+    if (refused := file_fault(fault)) is not None:
+        return refused
+    if "No space left" in text:
         return LocalError("E0802", "the disk is full", why=[text], fix=["free disk space"])
     return LocalError(
         "E1002",
         f"the job failed: {type(fault).__name__}: {text[:300]}",
-        why=traceback.format_exception_only(fault)[-1:],
     )
 
 

@@ -74,7 +74,9 @@ def test_what_the_daemon_refuses_keeps_its_code_reasons_and_status(
         double.answers["GET", "models/show"] = (409, {"error": {**card, "why": ["a@1", "a@2"]}})
         assert main(["show", "en/a", "--home", str(home)]) == 2
         err = capsys.readouterr().err
-        assert err.splitlines() == ["error[E0203] two models", "  why   a@1", "        a@2"]
+        said, mend = err.splitlines()[:3], err.splitlines()[3:]
+        assert said == ["error[E0203] two models", "  why   a@1", "        a@2"]
+        assert mend == [f"  fix   {ERROR_CODES['E0203'].fix}"]  # it gave none of its own
         main(["show", "en/a", "--home", str(home), "--json"])
     assert_shape(json.loads(capsys.readouterr().out), "error")
 

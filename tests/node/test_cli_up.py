@@ -141,3 +141,15 @@ def test_the_up_sample_is_a_status(home: Path) -> None:
     assert main(["down", "-q", "--home", str(home)]) == 0
     os.waitpid(-1, 0)
     assert sample("status")["schema"] == "p2pllm.status/1"
+
+
+@pytest.mark.parametrize("argv", [["up", "--detach"], ["up"]])
+def test_a_home_that_cannot_be_used_is_named_and_no_fault_of_ours(
+    argv: list[str], home: Path
+) -> None:
+    (home / "file").touch()
+    command = [sys.executable, "-m", "node.cli", *argv, "--home", str(home / "file" / "in")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 3
+    assert f"error[E0308] cannot use {home / 'file'}" in ended.stderr
+    assert "  fix   " in ended.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from node.database import open_database
+from node.database import Database, open_database
 from p2pllm.errors import LocalError
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY) STRICT;"
@@ -26,3 +26,21 @@ def test_a_damaged_file_is_refused_with_what_mends_it(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="is damaged") as caught:
         open_database(path, SCHEMA, 1, "move it away")
     assert list(caught.value.fix) == ["move it away"]
+
+
+def full(database: Database) -> Database:
+    """The same file on a disk without room for another page."""
+    [(pages,)] = database.read("PRAGMA page_count")
+    database.read(f"PRAGMA max_page_count = {pages}")
+    return database
+
+
+def test_a_full_disk_is_told_as_one_and_nothing_is_lost(tmp_path: Path) -> None:
+    database = full(Database(tmp_path / "some.db", SCHEMA, 1, "move it away"))
+    for number in range(2):  # the second time, too: the first must leave no transaction open
+        with pytest.raises(LocalError, match="disk is full") as caught:
+            database.do("INSERT INTO facts VALUES (?)", str(number) * 100_000)
+        assert caught.value.code == "E0802"
+    database.do("INSERT INTO facts VALUES (?)", "short")
+    assert [row["name"] for row in database.read("SELECT name FROM facts")] == ["short"]
+    database.close()

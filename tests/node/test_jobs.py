@@ -9,6 +9,7 @@ import trio
 from node.events import Events
 from node.jobs import Jobs, Report
 from node.library import Library
+from tests.node.test_database import full
 
 
 class Clock:
@@ -62,3 +63,19 @@ def test_what_a_stage_says_of_its_time_is_kept(tmp_path: Path) -> None:
 def test_a_stage_is_told_twice_a_second_at_most(tmp_path: Path) -> None:
     found = progress_of(tmp_path, [(0.25, fetch(number)) for number in range(8)])
     assert [event["done"] for event in found] == [0, 2, 4, 6]
+
+
+def test_who_waits_for_a_job_hears_its_end_on_a_full_disk(tmp_path: Path) -> None:
+    async def work(_report: Report) -> dict[str, Any]:
+        full(library._db)
+        return {"long": "x" * 100_000}
+
+    async def main() -> list[dict[str, Any]]:
+        async with trio.open_nursery() as nursery:
+            jobs = Jobs(nursery, library, Events(Clock()), Clock())
+            name = jobs.start("pull", work)
+            return [dict(event) async for event in jobs.follow(name, 0, 1.0) if event]
+
+    library = Library(tmp_path / "node.db")
+    assert [event["event"] for event in trio.run(main)] == ["result"]
+    library.close()
