@@ -119,6 +119,21 @@ def parse_address(text: str) -> tuple[NodeId, Multiaddr]:
         ) from bad
 
 
+def check_listening(text: str) -> None:
+    """Return if this may be an address of ours to listen on; else LocalError E0205."""
+    try:
+        protocols = [protocol.name for protocol in Multiaddr(text).protocols()]
+        if not {"tcp", "udp"} & set(protocols) or "p2p" in protocols:
+            raise ValueError("it names no TCP or UDP port alone")
+    except (ValueError, MultiaddrError) as bad:
+        raise LocalError(
+            "E0205",
+            f"not an address to listen on: {text[:200]!r}",
+            why=[str(bad)],
+            fix=["write it as --listen /ip4/0.0.0.0/tcp/4001"],
+        ) from bad
+
+
 @functools.cache
 def _hivemind() -> Path:
     found = importlib.util.find_spec("hivemind")  # found, not imported

@@ -128,7 +128,7 @@ class Client:
     ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
         given = {key: value for key, value in query.items() if value is not None}
         target = PREFIX + quote(what) + (f"?{urlencode(given)}" if given else "")
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else _encoded(body)
         headers = {} if data is None else {"Content-Type": "application/json"}
         timeout_s = self.timeout_s if what != "events" else max(self.timeout_s, 3 * PING_S)
         connection = _UnixConnection(self.path, timeout_s)
@@ -162,6 +162,13 @@ class Client:
         why = f"{self.path}: {broken or type(broken).__name__}"
         fix = ["p2pllm status", "p2pllm up --detach"]
         return LocalError("E0302", "the daemon cannot be asked, or stopped", why=[why], fix=fix)
+
+
+def _encoded(body: Mapping[str, object]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except ValueError as bad:
+        raise LocalError("E0204", "an option is infinite, or no number at all (nan)") from bad
 
 
 def read_events(lines: Iterator[bytes] | http.client.HTTPResponse) -> Iterator[Document]:

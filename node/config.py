@@ -14,6 +14,12 @@ from typing import Any
 from p2pllm.errors import LocalError
 
 GIB = 1024**3
+_LARGEST = 10**9  # of any setting
+_WANTED = {
+    float: f"a number from 0 to {_LARGEST}",
+    int: f"a whole number from 1 to {_LARGEST}",
+    tuple: "a text or a list of texts",
+}
 
 
 @dataclass(frozen=True)
@@ -158,8 +164,8 @@ def _set(config: Config, key: str, value: object, origin: str) -> Config:
         )
     typed = _typed(getattr(part, name), value)
     if typed is None:
-        want = type(getattr(part, name)).__name__
-        raise LocalError("E0205", f"{origin}: {key} must be a {want}, not {value!r}")
+        want = _WANTED[type(getattr(part, name))]
+        raise LocalError("E0205", f"{origin}: {key} must be {want}, not {value!r}")
     return replace(config, **{section: replace(part, **{name: typed})})
 
 
@@ -169,7 +175,7 @@ def _typed(default: object, value: object) -> object | None:
         ok = isinstance(items, list | tuple) and all(isinstance(item, str) for item in items)
         return tuple(items) if ok and isinstance(items, list | tuple) else None
     if isinstance(default, float) and isinstance(value, int | float):
-        return float(value) if value >= 0 and not isinstance(value, bool) else None
+        return float(value) if 0 <= value <= _LARGEST and not isinstance(value, bool) else None
     if isinstance(default, int) and isinstance(value, int) and not isinstance(value, bool):
-        return value if value >= 1 else None
+        return value if 1 <= value <= _LARGEST else None
     return None

@@ -17,6 +17,7 @@ from typing import TextIO
 
 import trio
 
+from gossip.p2pd import check_listening
 from node import hearing, judging, stream_flows
 from node.config import GIB, Config
 from node.control import Control, serve
@@ -64,6 +65,8 @@ def _make_home(config: Config) -> None:
             why=[f"{config.api} may have {MAX_SOCKET_PATH} bytes"],
             fix=["choose a shorter --home"],
         )
+    for address in config.network.listen:
+        check_listening(address)
     config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.run.mkdir(mode=0o700, exist_ok=True)
 

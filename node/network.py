@@ -123,7 +123,7 @@ class Network:
             try:
                 await self._live()
             except (Unavailable, LocalError) as gone:
-                self._errors["p2pd"] = gone.message
+                self._errors["p2pd"] = ": ".join([gone.message, *gone.why[-1:]])
                 self._events.emit("child", child="p2pd", state="died", message=gone.message)
                 log.warning("the network block ended: %s", gone)
             await trio.sleep(backoff.after(trio.current_time() - began))

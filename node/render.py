@@ -93,7 +93,7 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
         elif isinstance(value, list | tuple):
             pairs[name] = ", ".join(str(item) for item in value)
         elif key.endswith("bytes") and isinstance(value, int):
-            pairs[name.removesuffix(" bytes")] = size(value)
+            pairs[name if key == "bytes" else name.removesuffix(" bytes")] = size(value)
         elif key != "schema":
             pairs[name] = value
     return pairs

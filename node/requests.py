@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from p2pllm.errors import LocalError
+from p2pllm.errors import LocalError, in_words
 from p2pllm.job_fields import EVAL_TOKENS
 from p2pllm.jobs_files import Bits, Format, Method
 
@@ -314,4 +314,4 @@ def parse(body: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.MsgspecError as bad:
-        raise LocalError("E0204", f"the request cannot be used: {bad}") from bad
+        raise LocalError("E0204", f"the request cannot be used: {in_words(bad)}") from bad

@@ -114,7 +114,10 @@ def read(folder: Path) -> Learning:
         return msgspec.json.decode((folder / REQUEST_FILE).read_bytes(), type=Learning)
     except (FileNotFoundError, msgspec.MsgspecError) as bad:
         raise LocalError(
-            "E0408", f"no learner {folder.name}", why=[str(bad)[:200]], fix=["p2pllm learn status"]
+            "E0408",
+            f"no learner {folder.name!r}",
+            why=["its name is PLACE/NAME, such as en/medical/learnt"],
+            fix=["p2pllm learn status"],
         ) from bad
 
 

@@ -22,6 +22,7 @@ from p2pllm.ids import ContentId, content_id
 
 FIELDS = ("text", "passage", "document", "content")
 SUFFIXES = (".jsonl", ".txt")
+_CONVERT = "convert it, such as with iconv -f UTF-16 -t UTF-8, or -f LATIN1"
 MIN_CHARS = 40  # less is a title or a label, not text to learn from
 PASSAGE_CHARS = 4000  # about a page and a half; longer .txt files are cut at paragraphs
 MAX_DOCUMENT_CHARS = 1_000_000
@@ -121,7 +122,7 @@ def _records(path: Path) -> Iterator[str]:
         else:
             yield path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as bad:
-        raise _refused(f"{path.name} is no UTF-8 text: {bad.reason}", "convert it") from bad
+        raise _refused(f"{path.name} is no UTF-8 text: {bad.reason}", _CONVERT) from bad
 
 
 def _json_lines(path: Path) -> Iterator[str]:
@@ -132,7 +133,8 @@ def _json_lines(path: Path) -> Iterator[str]:
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError) as bad:
-                raise _refused(f"line {number} of {path.name} is no JSON", str(bad)) from bad
+                what = f"line {number} of {path.name} is no JSON: {bad}"
+                raise _refused(what, "write one JSON object a line, or name it .txt") from bad
             if not isinstance(record, dict):
                 _no_text(f"line {number} of {path.name} is no JSON object", "one object a line")
             texts = (record.get(field) for field in FIELDS)

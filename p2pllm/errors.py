@@ -7,7 +7,16 @@ Unavailable  no one's: try later
 Every error carries a stable code of `p2pllm.error_codes`, which also gives the exit status.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+
+_FIELD = re.compile(
+    r"Expected `[^`]*` (?:(?P<sign>[<>]=?) (?P<bound>[\d.]+)|of length <= (?P<longest>\d+)"
+    r"|matching .*)"
+    r" - at `\$\.?(?P<field>[^`]*)`",
+    re.DOTALL,
+)
+_SIGNS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 
 
 class P2pllmError(Exception):
@@ -43,3 +52,16 @@ class LocalError(P2pllmError):
 
 class Unavailable(P2pllmError):
     """Nobody's fault: not there now, may be there later."""
+
+
+def in_words(bad: Exception) -> str:
+    """What a typed reader says of a field that is out of bounds, for whoever typed it."""
+    match = _FIELD.fullmatch(str(bad))
+    if match is None:
+        return str(bad)
+    field = match["field"] or "it"
+    if match["longest"]:
+        return f"{field} has more than {match['longest']} characters"
+    if match["bound"]:
+        return f"{field} must be {_SIGNS[match['sign']]} {match['bound']}"
+    return f"{field} has a form or characters that it may not have"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
+from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable, in_words
 from p2pllm.ids import ContentIdField
 from p2pllm.job_fields import (
     EVAL_TOKENS,
@@ -312,4 +312,4 @@ def decode_event(line: bytes) -> Event:
 
 
 def _bad_job(bad: Exception) -> LocalError:
-    return LocalError("E0204", f"a job's option is out of bounds: {bad}")
+    return LocalError("E0204", f"an option is out of bounds: {in_words(bad)}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from p2pllm.errors import LocalError
+from p2pllm.errors import LocalError, in_words
 from p2pllm.ids import ContentId
 
 _WORD = r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
@@ -63,7 +63,7 @@ def parse_place(text: str) -> Place:
         raise LocalError(
             "E0201",
             f"not a place: {text[:80]!r}",
-            why=[str(bad)],
+            why=[in_words(bad)],
             fix=["write LANG, LANG/DOMAIN or LANG/DOMAIN/SUB in lowercase, such as en/medical"],
         ) from bad
 

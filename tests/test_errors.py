@@ -4,9 +4,13 @@ import ast
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p2pllm.error_codes import ERROR_CODES, KINDS, exit_status, page
+from p2pllm.errors import in_words
+from p2pllm.jobs import EvalJob
+from p2pllm.names import Place
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("p2pllm", "gossip", "trust", "node")
@@ -85,3 +89,20 @@ def test_exit_status_is_the_hundreds_of_the_code(code: str, status: int) -> None
 
 def test_exit_status_of_a_code_of_a_newer_version_is_1() -> None:
     assert exit_status("E9999") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "told"),
+    [
+        (EvalJob, {"max_tokens": 1}, "max_tokens must be at least 16"),
+        (Place, {"lang": "EN"}, "lang has a form or characters that it may not have"),
+        (Place, {"lang": 5}, "Expected `str`, got `int` - at `$.lang`"),
+    ],
+)
+def test_a_field_out_of_bounds_is_told_in_words(
+    kind: type, given: dict[str, object], told: str
+) -> None:
+    whole = {"job": "eval", "base_dir": "b", "data": ["t"], **given}
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert(whole, kind)
+    assert in_words(caught.value) == told

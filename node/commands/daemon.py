@@ -142,10 +142,9 @@ def _tail(log: Path, began: int) -> list[str]:
 
 
 def _started(status: Document) -> list[str]:
-    lines = [
-        f"node {render.clean(status.get('peer_id'))} is up: {render.clean(status.get('state'))}",
-        f"pid {status.get('pid')}",
-    ]
+    state = ": ".join(render.clean(status[key]) for key in ("state", "reason") if status.get(key))
+    lines = [f"node {render.clean(status.get('peer_id'))} is up: {state}"]
+    lines += [f"pid {status.get('pid')}"]
     return lines + [render.clean(address) for address in status.get("addresses", [])]
 
 

@@ -59,7 +59,12 @@ def _one(job: Document) -> list[str]:
 def cancel(session: Session, job: str) -> None:
     """Stop a job; what it has done so far is kept."""
     document = session.client().delete(f"jobs/{job}")
-    session.show(document, "p2pllm.job/1", lambda d: [f"cancelling {render.clean(job)}"])
+    session.show(document, "p2pllm.job/1", _cancelled)
+
+
+def _cancelled(job: Document) -> list[str]:
+    name, over = render.clean(job.get("job")), job.get("finished_at") is not None
+    return [f"{name} had ended: {render.clean(job.get('state'))}" if over else f"cancelling {name}"]
 
 
 jobs = verbs("jobs", "Long work, under way and past.", [ls, show, cancel], ls)

@@ -347,3 +347,11 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+@pytest.mark.parametrize("text", ["nonsense", "", "/ip4/1.2.3.4", "/ip4/1.2.3.4/tcp/70000"])
+def test_what_is_no_address_to_listen_on_is_refused_at_once(text: str) -> None:
+    with pytest.raises(LocalError) as caught:
+        p2pd.check_listening(text)
+    assert caught.value.code == "E0205"
+    p2pd.check_listening("/ip6/::/tcp/4001")

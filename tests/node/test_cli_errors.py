@@ -176,3 +176,9 @@ def test_interrupted_and_terminated_have_their_own_status(
 def test_the_recorded_samples_have_a_schema() -> None:
     for path in Path(__file__).parent.joinpath("samples").glob("*.json"):
         assert sample(path.stem)["schema"].startswith("p2pllm.")
+
+
+def test_a_number_that_is_none_is_refused_before_it_is_sent(home: Path) -> None:
+    with pytest.raises(LocalError, match="nan") as caught:
+        Client(home / "api.sock").post("jobs", {"lr": float("nan")})
+    assert caught.value.code == "E0204"
