@@ -1,6 +1,7 @@
 """The daemon as a process: `python -m node --home DIR`."""
 
 import argparse
+import json
 import sys
 
 from node.config import home_dir, load
@@ -16,6 +17,7 @@ def _flags(argv: list[str]) -> tuple[str | None, dict[str, object]]:
     parser.add_argument("--bootstrap", action="append", default=[], metavar="MADDR")
     parser.add_argument("--follow", action="append", default=[], metavar="PLACE")
     parser.add_argument("--quota", type=float, metavar="GIB")
+    parser.add_argument("--json", action="store_true", help="an error as JSON on stdout")
     given = parser.parse_args(argv)
     flags: dict[str, object] = {
         f"network.{name}": getattr(given, name)
@@ -39,12 +41,22 @@ def main(argv: list[str]) -> int:
         error = fault if isinstance(fault, P2pllmError) else file_fault(fault)
         if error is None:
             raise
-        print(f"error[{error.code}] {error.message}", file=sys.stderr)  # noqa: T201
-        for label, lines in (("why", error.why), ("fix", error.fix or usual_fix(error.code))):
-            for line in lines:
-                print(f"  {label}   {line}", file=sys.stderr)  # noqa: T201
+        _tell(error, as_json="--json" in argv)
         return exit_status(error.code)
     return 0
+
+
+def _tell(error: P2pllmError, as_json: bool) -> None:
+    if as_json:
+        from node.jobs import error_card
+
+        document = {"schema": "p2pllm.error/1", "error": error_card(error)}
+        print(json.dumps(document, separators=(",", ":")))  # noqa: T201
+        return
+    print(f"error[{error.code}] {error.message}", file=sys.stderr)  # noqa: T201
+    for label, lines in (("why", error.why), ("fix", error.fix or usual_fix(error.code))):
+        for line in lines:
+            print(f"  {label}   {line}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from types import FrameType
@@ -209,7 +210,9 @@ def _fail(flags: Flags, error: P2pllmError, status: int | None = None) -> int:
         if flags.long and "job" in error.details:
             event["job"] = error.details["job"]
         schema = "p2pllm.event/1" if flags.long else "p2pllm.error/1"
-        Session(flags).emit({**event, "error": card}, schema)
+        with suppress(OSError):  # whoever reads our output left, or has no room for it
+            Session(flags).emit({**event, "error": card}, schema)
+            sys.stdout.flush()
     else:
         lines = [error.message] if status else render.error_lines(card)
         click.echo("\n".join(lines), err=True)

@@ -11,7 +11,7 @@ import trio
 from node.events import Event, Events
 from node.library import Library
 from p2pllm.durable import file_fault
-from p2pllm.error_codes import exit_status
+from p2pllm.error_codes import exit_status, usual_fix
 from p2pllm.errors import LocalError, P2pllmError
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def error_card(error: P2pllmError) -> dict[str, Any]:
         "kind": type(error).__name__,
         "message": error.message,
         "why": list(error.why),
-        "fix": list(error.fix),
+        "fix": list(error.fix) or usual_fix(error.code),
         "exit": exit_status(error.code),
         "details": error.details,
     }

@@ -64,7 +64,7 @@ def up(
         session.say("the node stays in the foreground: Ctrl-C stops it")
         sys.stdout.flush()
         os.chdir(PACKAGES)
-        os.execv(command[0], command)
+        os.execv(command[0], [*command, "--json"] if session.json else command)
     status = _start(session, client, command)
     session.show(status, "p2pllm.status/1", _started, lambda d: [str(d["peer_id"])])
     session.say(f"log      {session.home / 'run' / 'log'}")

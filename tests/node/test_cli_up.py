@@ -153,3 +153,22 @@ def test_a_home_that_cannot_be_used_is_named_and_no_fault_of_ours(
     assert ended.returncode == 3
     assert f"error[E0308] cannot use {home / 'file'}" in ended.stderr
     assert "  fix   " in ended.stderr
+
+
+def test_a_node_in_the_foreground_says_as_json_why_it_cannot_start(home: Path) -> None:
+    (home / "key").write_text("no key")
+    command = [sys.executable, "-m", "node", "--json", "--home", str(home)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    document = json.loads(ended.stdout)
+    assert (document["error"]["code"], ended.returncode, ended.stderr) == ("E0301", 3, "")
+    assert_shape(document, "error")
+
+
+def test_an_answer_that_cannot_be_written_is_no_traceback(home: Path) -> None:
+    command = [sys.executable, "-m", "node.cli", "--json", "status", "--home", str(home)]
+    with Path("/dev/full").open("w") as out:
+        ended = subprocess.run(
+            command, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 3
