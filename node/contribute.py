@@ -44,8 +44,6 @@ async def push(services: Services, request: PushRequest, report: Report) -> dict
 async def _from_library(services: Services, request: PushRequest) -> Held:
     old = services.library.find(parse_ref(request.ref))
     manifest = services.models.manifest(old.manifest)
-    if manifest.consent and manifest.by == services.identity.node and not _changes(request):
-        return old  # pushed before: advertised and announced again
     licence = _licence(request.licence or manifest.licence)
     if old.origin == "pulled":
         raise LocalError(
@@ -63,13 +61,13 @@ async def _from_library(services: Services, request: PushRequest) -> Held:
         created_at=time.time(),
         description=request.description or manifest.description,
     )
-    held = await services.models.seal(public, "local", tag=request.tag)
+    same = msgspec.structs.replace(public, created_at=manifest.created_at) == manifest
+    tag = request.tag or old.tag
+    if same and tag == old.tag and manifest.by == services.identity.node:
+        return old  # pushed before: advertised and announced again
+    held = await services.models.seal(public, "local", tag=tag)
     await services.models.drop(old)
     return held
-
-
-def _changes(request: PushRequest) -> bool:
-    return bool(request.place or request.name or request.description or request.licence)
 
 
 async def _from_folder(services: Services, request: PushRequest, report: Report) -> Held:

@@ -7,8 +7,14 @@ import msgspec
 from p2pllm.errors import LocalError, in_words
 from p2pllm.job_fields import EVAL_TOKENS
 from p2pllm.jobs_files import Bits, Format, Method
+from p2pllm.names import TAG
 
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
+_SPDX = r"\(*[A-Za-z0-9.+-]+\)*"  # a name, or an expression of them
+Licence = Annotated[
+    str, msgspec.Meta(pattern=rf"\A(?:{_SPDX}(?: (?:AND|OR|WITH) {_SPDX})*)?\Z", max_length=100)
+]
+Tag = Annotated[str, msgspec.Meta(pattern=rf"\A(?:{TAG})?\Z")]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,7 +27,7 @@ class ImportRequest(Request, frozen=True, kw_only=True, tag="import", tag_field=
     source: Text
     name: Text = ""
     lang: Text = "en"
-    licence: Text = ""
+    licence: Licence = ""
 
 
 class Training(Request, frozen=True, kw_only=True):
@@ -34,7 +40,7 @@ class Training(Request, frozen=True, kw_only=True):
     seq: int | None = None
     seed: int | None = None
     threads: int | None = None
-    licence: Text = ""
+    licence: Licence = ""
 
 
 class TuneRequest(Training, frozen=True, kw_only=True, tag="tune", tag_field="kind"):
@@ -78,7 +84,7 @@ class MergeRequest(Request, frozen=True, kw_only=True, tag="merge", tag_field="k
     density: float | None = None
     seed: int | None = None
     threads: int | None = None
-    licence: Text = ""
+    licence: Licence = ""
 
 
 class QuantiseRequest(Request, frozen=True, kw_only=True, tag="quantise", tag_field="kind"):
@@ -120,7 +126,7 @@ class LearnRequest(Request, frozen=True, kw_only=True, tag="learn", tag_field="k
     replay: int | None = None
     min_tokens: int | None = None
     threads: int | None = None
-    licence: Text = ""
+    licence: Licence = ""
 
 
 class BlockRequest(Request, frozen=True, kw_only=True, tag="block", tag_field="kind"):
@@ -151,7 +157,7 @@ class GatherRequest(Request, frozen=True, kw_only=True, tag="gather", tag_field=
     name: Text
     energy: float | None = None
     rank: int | None = None
-    licence: Text = ""
+    licence: Licence = ""
 
 
 class DeriveRequest(Request, frozen=True, kw_only=True, tag="derive", tag_field="kind"):
@@ -166,7 +172,7 @@ class DeriveRequest(Request, frozen=True, kw_only=True, tag="derive", tag_field=
     steps: int | None = None
     seed: int | None = None
     threads: int | None = None
-    licence: Text = ""
+    licence: Licence = ""
     consent: bool = False  # without it the model stays here
 
 
@@ -201,9 +207,9 @@ class PushRequest(Request, frozen=True, kw_only=True, tag="push", tag_field="kin
     base: Text = ""
     place: Text = ""
     name: Text = ""
-    licence: Text = ""
+    licence: Licence = ""
     description: Text = ""
-    tag: Text = ""
+    tag: Tag = ""
     consent: bool = False
 
 

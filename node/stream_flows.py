@@ -4,7 +4,6 @@ Each learner has HOME/learn/NAME: what it was asked (`request.json`), what `p2pl
 The adapter after each step is kept as a model of this node, tagged `step-N`; nothing is published.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -63,7 +62,7 @@ async def learn(services: Services, request: LearnRequest, report: Report) -> di
         _write(folder, learning)
         stamp: object = None
         while True:
-            now = await trio.to_thread.run_sync(_stamp, request.data)
+            now = await trio.to_thread.run_sync(learner.stamp, request.data)
             if now != stamp:
                 done = await _step(services, learning, folder, report)
                 stamp = None if done["step"] else now  # there may be more than one step reads
@@ -77,11 +76,18 @@ async def learn(services: Services, request: LearnRequest, report: Report) -> di
 
 
 def resume(services: Services, jobs: Jobs) -> None:
-    """Go on with every learner that was not stopped."""
+    """Go on with every learner that was not stopped; one that cannot is a job that failed."""
     for folder in folders(services):
-        learning = read(folder)
-        if learning.wanted:
-            begin(services, jobs, learning.request)
+        try:
+            learning = read(folder)
+            if learning.wanted:
+                begin(services, jobs, learning.request)
+        except LocalError as fault:
+            jobs.start("learn", partial(_refuse, fault))
+
+
+async def _refuse(fault: LocalError, _report: Report) -> dict[str, Any]:
+    raise fault
 
 
 def begin(services: Services, jobs: Jobs, request: LearnRequest) -> str:
@@ -112,7 +118,13 @@ def read(folder: Path) -> Learning:
     """What a learner was asked; LocalError E0408 if there is none."""
     try:
         return msgspec.json.decode((folder / REQUEST_FILE).read_bytes(), type=Learning)
-    except (FileNotFoundError, msgspec.MsgspecError) as bad:
+    except msgspec.MsgspecError as bad:
+        raise LocalError(
+            "E0306",
+            f"{folder.name}/{REQUEST_FILE} is damaged: {str(bad)[:200]}",
+            fix=[f"remove {folder} to begin anew; adapters that were kept stay"],
+        ) from bad
+    except FileNotFoundError as bad:
         raise LocalError(
             "E0408",
             f"no learner {folder.name!r}",
@@ -241,7 +253,11 @@ def _work_out(services: Services, request: LearnRequest) -> Learning:
     begin, place, name, found = "", request.place, request.name, _named(services, request.target)
     if found is None:
         place = place or request.target
-        base = find_base(services, request.base) if request.base else _only_base(services)
+        title = f"{place}/{name or 'learnt'}"
+        if request.base:
+            base = find_base(services, request.base)
+        else:
+            base = _base_before(services, folder_of(services, title)) or _only_base(services)
     elif found.kind == "adapter":
         base = base_for(services, found)
         begin, place, name = found.manifest, place or str(found.place), name or found.name
@@ -279,11 +295,22 @@ def _only_base(services: Services) -> Held:
     return bases[0]
 
 
+def _base_before(services: Services, folder: Path) -> Held | None:
+    """What a learner stood on; a base that was published since has another manifest."""
+    try:
+        learning, head = read(folder), learner.read(folder).head
+    except LocalError:
+        return None
+    adapter = _held(services, learning, head)
+    same = services.library.base_of(adapter.model) if adapter else None
+    return services.library.get(learning.base) or same
+
+
 def _same_base(services: Services, folder: Path, learning: Learning) -> None:
     if not (folder / REQUEST_FILE).is_file() or not learner.read(folder).head:
         return
-    before = services.library.get(read(folder).base)
-    if before is None or before.manifest != learning.base:
+    before, now = _base_before(services, folder), services.library.get(learning.base)
+    if before is None or now is None or before.model != now.model:
         raise LocalError(
             "E0702",
             f"{learning.title} has learnt on another base",
@@ -350,20 +377,6 @@ def _held(services: Services, learning: Learning, number: int) -> Held | None:
 def _ref(services: Services, learning: Learning, number: int) -> str | None:
     held = _held(services, learning, number) if number else None
     return held.ref if held else None
-
-
-def _stamp(paths: list[str]) -> tuple[object, ...]:
-    """What changes when text comes: names, sizes and times of the files."""
-    made = []
-    for path in paths:
-        for folder, _folders, names in os.walk(path) if Path(path).is_dir() else [("", [], [path])]:
-            for name in sorted(names):
-                try:
-                    found = os.stat(Path(folder) / name)
-                except FileNotFoundError:
-                    continue
-                made.append((folder, name, found.st_size, found.st_mtime_ns))
-    return tuple(made)
 
 
 def _write(folder: Path, learning: Learning) -> None:

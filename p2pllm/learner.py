@@ -12,6 +12,7 @@ text that did harm is not learnt again by itself. Format: docs/specs/continual.m
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -161,3 +162,17 @@ def tidy(folder: Path, state: State) -> None:
     for path in (folder / "steps").glob("*"):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def stamp(paths: Sequence[str]) -> tuple[object, ...]:
+    """What changes when text comes: names, sizes and times of the files."""
+    made = []
+    for path in paths:
+        for folder, _folders, names in os.walk(path) if Path(path).is_dir() else [("", [], [path])]:
+            for name in sorted(names):
+                try:
+                    found = os.stat(Path(folder) / name)
+                except FileNotFoundError:
+                    continue
+                made.append((folder, name, found.st_size, found.st_mtime_ns))
+    return tuple(made)

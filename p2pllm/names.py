@@ -17,10 +17,12 @@ WordField = Annotated[str, msgspec.Meta(pattern=rf"\A(?:{_WORD})?\Z")]
 _NAME = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 NameField = Annotated[str, msgspec.Meta(pattern=rf"\A(?:{_NAME})\Z")]
 """A model's name within its place: 1 to 64 lowercase letters, digits, inner '.', '_', '-'."""
+TAG = r"[a-z0-9][a-z0-9._-]{0,31}"
 
 _REF = re.compile(
     rf"(?P<lang>{_LANG})(?:/(?P<domain>{_WORD}))?(?:/(?P<sub>{_WORD}))?/(?P<name>{_NAME})"
-    r"(?::(?P<tag>[a-z0-9][a-z0-9._-]{0,31}))?(?:@(?P<id>[0-9a-f]{8,64}))?"
+    rf"(?::(?P<tag>{TAG}))?"
+    r"(?:@(?P<id>[0-9a-f]{8,64}))?"
 )
 
 

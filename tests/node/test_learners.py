@@ -1,5 +1,6 @@
 """A learner of a real node: it learns as text comes, can be taken back, and keeps its text."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ def texts(seed: int, count: int = 25) -> list[str]:
 def card(daemon: Daemon) -> dict[str, Any]:
     [one] = daemon.client.get("learners")["learners"]
     return dict(one)
+
+
+def jobs_of(daemon: Daemon, state: str) -> list[dict[str, Any]]:
+    jobs = sorted(daemon.client.get("jobs")["jobs"], key=lambda job: int(job["job"][1:]))
+    return [job for job in jobs if job["state"] == state]
 
 
 def refusal(daemon: Daemon, path: str, **body: Any) -> str:
@@ -41,16 +47,26 @@ def test_a_learner_learns_as_text_comes_survives_a_crash_and_is_taken_back() -> 
         first = until(lambda: (c := card(daemon))["head"] >= 1 and c, "the first step")
         assert (first["learner"], first["state"]) == ("en/medical/learnt", "learning")
         assert refusal(daemon, "learners", **request) == "E0204"
+        other = tiny.save_base(folder / "other", tiny.llama(seed=7))
+        daemon.job(
+            kind="import", source=str(other), name="other", lang="en"
+        )  # not the only one now
+        unable = folder / "a" / "learn" / "en.law.x"
+        unable.mkdir()
+        (unable / "request.json").write_text("no request")
         daemon.kill()
         tiny.write_jsonl(inbox / "b.jsonl", texts(2))
         daemon = Daemon(folder / "a").up()
         with running(daemon):
+            assert [job["error"]["code"] for job in jobs_of(daemon, "failed")] == ["E1002", "E0306"]
+            shutil.rmtree(unable)
             until(lambda: card(daemon)["head"] > first["head"], "a step after the crash")
             assert refusal(daemon, "learners/rollback", learner="en/medical/learnt") == "E0204"
             daemon.client.post("learners/stop", {"learner": "en/medical/learnt"})
             until(lambda: card(daemon)["state"] == "stopped", "stopped")
             _taken_back(daemon)
             _keeps_its_text(daemon, folder)
+            _goes_on_where_its_base_was_published(daemon, request)
 
 
 def _taken_back(daemon: Daemon) -> None:
@@ -66,10 +82,24 @@ def _taken_back(daemon: Daemon) -> None:
     assert refusal(daemon, "learners/stop", learner="en/law/x") == "E0408"
 
 
+def _goes_on_where_its_base_was_published(daemon: Daemon, request: dict[str, Any]) -> None:
+    daemon.job(kind="push", ref="en/tiny", licence="MIT", consent=True)
+    job = daemon.client.post("learners", {**request, "once": True, "min_tokens": 10**6})["job"]
+    until(lambda: daemon.client.get(f"jobs/{job}")["finished_at"], "its end")
+    ended = daemon.client.get(f"jobs/{job}")
+    error = ended.get("error") or {"code": "E0406"}  # a step may have been under way
+    assert error["code"] == "E0406", ended  # not so much new text
+
+
 def _keeps_its_text(daemon: Daemon, folder: Path) -> None:
     """Offer the adapter; the secret is in nothing that the node has but what it was given."""
     pushed = daemon.job(kind="push", ref="en/medical/learnt", licence="MIT", consent=True)
     assert pushed["later"]  # to be told when there are peers
+    again = daemon.job(kind="push", ref="en/medical/learnt", licence="MIT", consent=True)
+    assert again["manifest"] == pushed["manifest"]
+    asked = {"kind": "push", "ref": "en/medical/learnt", "consent": True}
+    assert refusal(daemon, "jobs", **asked, licence="no licence") == "E0204"
+    assert refusal(daemon, "jobs", **asked, tag="no tag") == "E0204"
     home = folder / "a"
     kept = [path for path in home.rglob("*") if path.is_file() and not path.is_socket()]
     assert len(kept) > 10
