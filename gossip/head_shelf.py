@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from gossip.heard import FAULTS, cache_fault
 from gossip.messages import MAX_KEEPERS, HeadList
-from p2pllm.errors import LocalError
 from p2pllm.heads import Head, open_head
 from p2pllm.ids import ContentId, NodeId, content_id
 from p2pllm.names import Place
@@ -41,7 +41,8 @@ class HeadShelf:
             if version == 0:
                 db.executescript(_SCHEMA)
             elif version != _VERSION:
-                raise _fault(path, f"it is of version {version}, this program knows {_VERSION}")
+                why = f"it is of version {version}, this program knows {_VERSION}"
+                raise cache_fault(path, ValueError(why))
 
     def close(self) -> None:
         """Close the database; nothing can be asked afterwards."""
@@ -111,8 +112,8 @@ class HeadShelf:
         try:
             with self._lock, self._db:
                 yield self._db
-        except sqlite3.DatabaseError as bad:
-            raise _fault(self._path, str(bad)) from bad
+        except FAULTS as bad:
+            raise cache_fault(self._path, bad) from bad
 
 
 def _evict(db: sqlite3.Connection, place: str) -> None:
@@ -125,11 +126,3 @@ def _evict(db: sqlite3.Connection, place: str) -> None:
     )
     old = "SELECT place FROM heads GROUP BY place ORDER BY max(heard_at) DESC LIMIT -1 OFFSET ?"
     db.execute(f"DELETE FROM heads WHERE place IN ({old})", (MAX_PLACES,))
-
-
-def _fault(path: Path, why: str) -> LocalError:
-    return LocalError(
-        "E0306",
-        f"{path} cannot be used: {why}",
-        fix=["move the file away: peers will tell its content again"],
-    )

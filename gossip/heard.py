@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gossip.messages import MAX_NEWS, Announce, NewsList
+from p2pllm.durable import disk_full
 from p2pllm.errors import LocalError
 from p2pllm.ids import NodeId
 from p2pllm.names import Place
@@ -21,6 +22,7 @@ MAX_ALL = 100_000  # about 60 MB; checked every so many additions, since it take
 _CHECK_EVERY = 1_000
 MAX_ASKED = 10_000  # peers and places of which we know how far we asked
 _VERSION = 1
+FAULTS = (sqlite3.DatabaseError, UnicodeDecodeError)  # what is damaged may be told in no text
 _TICK_S = 1e-6  # smallest step between two times of hearing; a double holds 2.4e-7 today
 
 _SCHEMA = f"""
@@ -133,8 +135,8 @@ class HeardLog:
         try:
             with self._lock, self._db:
                 yield self._db
-        except sqlite3.DatabaseError as bad:
-            raise _fault(self._path, bad) from bad
+        except FAULTS as bad:
+            raise cache_fault(self._path, bad) from bad
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -151,18 +153,19 @@ def _open(path: Path) -> sqlite3.Connection:
                 f"{path} is of version {version}, this program knows {_VERSION}",
                 fix=["run the newer program, or move the file away: peers will tell it again"],
             )
-    except sqlite3.DatabaseError as bad:
+    except FAULTS as bad:
         db.close()
-        raise _fault(path, bad) from bad
+        raise cache_fault(path, bad) from bad
     except LocalError:
         db.close()
         raise
     return db
 
 
-def _fault(path: Path, bad: sqlite3.DatabaseError) -> LocalError:
+def cache_fault(path: Path, bad: Exception) -> LocalError:
+    """What SQLite says of a file whose content others have."""
     if getattr(bad, "sqlite_errorname", "") == "SQLITE_FULL":
-        return LocalError("E0802", f"{path} cannot grow: {bad}", fix=["free some space"])
+        return disk_full(path.name, str(bad))
     return LocalError(
         "E0306",
         f"{path} cannot be used: {bad}",

@@ -37,13 +37,21 @@ def main(argv: list[str]) -> int:
         from node.daemon import run  # heavy: a bad setting is told before it loads
 
         run(config)
-    except (P2pllmError, OSError) as fault:
-        error = fault if isinstance(fault, P2pllmError) else file_fault(fault)
+    except (P2pllmError, OSError, ExceptionGroup) as fault:
+        error = _known(fault)
         if error is None:
             raise
         _tell(error, as_json="--json" in argv)
         return exit_status(error.code)
     return 0
+
+
+def _known(fault: Exception) -> P2pllmError | None:
+    """An error with a code; of several the first, if all have one."""
+    if isinstance(fault, ExceptionGroup):
+        known = [_known(one) for one in fault.exceptions]
+        return known[0] if all(known) else None
+    return fault if isinstance(fault, P2pllmError) else file_fault(fault)
 
 
 def _tell(error: P2pllmError, as_json: bool) -> None:

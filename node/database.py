@@ -9,6 +9,7 @@ from pathlib import Path
 from p2pllm.durable import disk_full
 from p2pllm.errors import LocalError
 
+FAULTS = (sqlite3.DatabaseError, UnicodeDecodeError)  # what is damaged may be told in no text
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")  # and not the disk, or rights
 
 
@@ -33,16 +34,16 @@ def open_database(path: Path, schema: str, version: int, mend: str) -> sqlite3.C
             )
         db.executescript(schema)
         db.execute(f"PRAGMA user_version = {version}")
-    except sqlite3.DatabaseError as bad:
+    except FAULTS as bad:
         raise _told(path, bad, mend) from bad
     return db
 
 
-def _told(path: Path, bad: sqlite3.DatabaseError, mend: str) -> LocalError:
+def _told(path: Path, bad: Exception, mend: str) -> LocalError:
     name = str(getattr(bad, "sqlite_errorname", ""))
     if name == "SQLITE_FULL":
         return disk_full(path.name, str(bad))
-    if name.startswith(_DAMAGE):
+    if name.startswith(_DAMAGE) or not name:
         return LocalError("E0306", f"{path} is damaged", why=[str(bad)], fix=[mend])
     return LocalError("E0306", f"{path} cannot be used", why=[str(bad)], fix=["p2pllm doctor"])
 
@@ -74,7 +75,7 @@ class Database:
                 self._depth -= 1
                 if outer and self._db.in_transaction:  # a full disk may have ended it
                     self._db.execute("ROLLBACK")
-                if isinstance(fault, sqlite3.DatabaseError):
+                if isinstance(fault, FAULTS):
                     raise self._fault(fault) from fault
                 raise
             self._depth -= 1
@@ -84,7 +85,7 @@ class Database:
     def _commit(self) -> None:
         try:
             self._db.execute("COMMIT")
-        except sqlite3.DatabaseError as fault:
+        except FAULTS as fault:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise self._fault(fault) from fault
@@ -99,8 +100,8 @@ class Database:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
-            except sqlite3.DatabaseError as fault:
+            except FAULTS as fault:
                 raise self._fault(fault) from fault
 
-    def _fault(self, bad: sqlite3.DatabaseError) -> LocalError:
+    def _fault(self, bad: Exception) -> LocalError:
         return _told(self._path, bad, self._mend)

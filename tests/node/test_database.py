@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from node.__main__ import _known as known
 from node.database import Database, open_database
 from p2pllm.errors import LocalError
 
@@ -26,6 +27,21 @@ def test_a_damaged_file_is_refused_with_what_mends_it(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="is damaged") as caught:
         open_database(path, SCHEMA, 1, "move it away")
     assert list(caught.value.fix) == ["move it away"]
+
+
+def test_damage_that_is_no_text_is_told_too(tmp_path: Path) -> None:
+    database = Database(tmp_path / "some.db", SCHEMA, 1, "move it away")
+    database.do("INSERT INTO facts VALUES (?)", "find me")
+    database.close()
+    path = tmp_path / "some.db"
+    path.write_bytes(path.read_bytes().replace(b"find me", b"find\xffme"))
+    database = Database(path, SCHEMA, 1, "move it away")
+    with pytest.raises(LocalError, match="is damaged") as caught:
+        database.read("SELECT name FROM facts")
+    assert list(caught.value.fix) == ["move it away"]
+    assert known(ExceptionGroup("", [ExceptionGroup("", [caught.value])])) is caught.value
+    assert known(ExceptionGroup("", [caught.value, ValueError()])) is None
+    database.close()
 
 
 def full(database: Database) -> Database:
