@@ -89,6 +89,10 @@ class Library:
         """Whether peers may fetch it."""
         self._db.do("UPDATE models SET offered = ? WHERE manifest = ?", int(offered), manifest_id)
 
+    def set_folder(self, manifest_id: ContentId, folder: str) -> None:
+        """Where people load it from now."""
+        self._db.do("UPDATE models SET folder = ? WHERE manifest = ?", folder, manifest_id)
+
     def models(self) -> list[Held]:
         """All models, newest last."""
         return [_held(row) for row in self._db.read("SELECT * FROM models ORDER BY added_at")]

@@ -16,6 +16,7 @@ from p2pllm.errors import LocalError
 from p2pllm.ids import ContentId
 from p2pllm.keys import Identity
 from p2pllm.manifest import MAX_MANIFEST_BYTES, File, Manifest
+from p2pllm.names import exact_ref
 from p2pllm.store import Store
 
 LINK_ABOVE_BYTES = 8 * 1024 * 1024  # larger files share the store's bytes by a hard link
@@ -113,10 +114,14 @@ class Models:
         self._offered = None
         return held
 
+    def folder_of(self, ref: str) -> Path:
+        """Where the model of an exact reference is laid out in this home."""
+        return self._folders.joinpath(*ref.split("/"))
+
     def lay_out(self, manifest_id: ContentId, manifest: Manifest) -> Path:
         """The folder of a model, made whole or not at all."""
-        place = self._folders.joinpath(*str(manifest.place).split("/"))
-        folder = place / f"{manifest.name}@{manifest_id[:16]}"
+        folder = self.folder_of(exact_ref(manifest.place, manifest.name, manifest_id))
+        place = folder.parent
         if folder.exists():
             return folder
         place.mkdir(parents=True, exist_ok=True)

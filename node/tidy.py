@@ -10,6 +10,10 @@ KEEP_CHECKPOINT_S = 7 * 86400.0  # an unfinished job can be given again this lon
 
 def tidy(home: Path, models: Models, now: float) -> None:
     """Remove folders that no model and no unfinished job owns; lay missing ones out again."""
+    for held in models.library.models():  # the home may have been moved, or be a copy of another
+        folder = str(models.folder_of(held.ref))
+        if held.folder != folder:
+            models.library.set_folder(held.manifest, folder)
     owned = {Path(held.folder) for held in models.library.models()}
     for folder in _model_folders(home / "models"):
         if folder not in owned:

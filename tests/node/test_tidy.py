@@ -5,6 +5,8 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+import trio
+
 from node.library import Library
 from node.models import Models
 from node.tidy import KEEP_CHECKPOINT_S, tidy
@@ -64,3 +66,20 @@ def test_a_folder_that_somebody_deleted_is_laid_out_again(tmp_path: Path) -> Non
         shutil.rmtree(folder)
         tidy(tmp_path, models, 0.0)
         assert (folder / "config.json").read_text() == "{}"
+
+
+def test_a_home_that_was_copied_uses_its_own_folders(tmp_path: Path) -> None:
+    models, folder = _kept(tmp_path / "old")
+    models.store.close()
+    models.library.close()
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    new = tmp_path / "new"
+    store, library = Store(new / "store", 10**7), Library(new / "node.db")
+    with closing(store), closing(library):
+        copied = Models(new, store, library, models.identity)
+        tidy(new, copied, 0.0)
+        (held,) = library.models()
+        assert Path(held.folder) == new / folder.relative_to(tmp_path / "old")
+        trio.run(copied.drop, held)
+        assert not Path(held.folder).exists()
+    assert folder.is_dir()
