@@ -43,6 +43,7 @@ from node.requests import (
 )
 from node.services import Services
 from node.teach_flows import distill
+from node.tidy import look_over
 from node.transfer_flows import transfer
 from p2pllm.errors import LocalError, Unavailable
 from p2pllm.ids import public_key_of
@@ -229,9 +230,11 @@ async def collect(services: Services, _jobs: Jobs, body: bytes, _query: Query) -
 
 
 async def verify(services: Services, _jobs: Jobs, _body: bytes, _query: Query) -> Document:
-    """Read every blob again and set aside what is damaged."""
+    """Read every blob again and set aside what is damaged; mend the folders of models."""
     bad = await trio.to_thread.run_sync(services.store.verify)
-    return {"schema": "p2pllm.verify/1", "damaged": bad, "ok": not bad}
+    lacking = await trio.to_thread.run_sync(look_over, services.models)
+    ok = not bad and not lacking
+    return {"schema": "p2pllm.verify/1", "damaged": bad, "models": lacking, "ok": ok}
 
 
 async def pin(services: Services, _jobs: Jobs, body: bytes, _query: Query) -> Document:

@@ -38,6 +38,14 @@ class Models:
         """The description of a model whose manifest is in the store."""
         return manifests.open_manifest(self.store.read(manifest_id, MAX_MANIFEST_BYTES))
 
+    def whole(self, manifest_id: ContentId) -> Manifest | None:
+        """The description of a model of which every byte is here."""
+        if not self.store.has(manifest_id):
+            return None
+        manifest = self.manifest(manifest_id)
+        here = (self.store.has(b) for file in manifest.files for b in (file.blake3, file.chunks))
+        return manifest if all(here) else None
+
     async def take_in(self, folder: Path, progress: Progress) -> tuple[File, ...]:
         """Every file of a folder, copied into the store; progress in bytes."""
         tell = partial(trio.from_thread.run_sync, progress)

@@ -38,7 +38,7 @@ async def pull(services: Services, request: PullRequest, report: Report) -> dict
     async with services.transfers:
         held = services.library.get(manifest_id)
         fetched: list[dict[str, Any]] = []
-        if held is None:
+        if held is None or services.models.whole(manifest_id) is None:
             judge = partial(_may_have, services, (ref, manifest_id), request)
             held, fetched = await _fetch(services, manifest_id, peers, judge, report)
         else:

@@ -34,7 +34,7 @@ def pull(
 
 def pulled(result: Document, dry_run: bool) -> list[str]:
     if dry_run:
-        where = "already here" if result.get("here") else "not here"
+        where = "already here" if result.get("here") else f"{_to_fetch(result)} to fetch"
         peers = [f"from  {render.clean(peer)}" for peer in result.get("peers") or []]
         return [f"{render.clean(result.get('manifest'))}  {where}", *peers]
     fetched = [line for one in result.get("fetched") or [] for line in _one(one)]
@@ -43,6 +43,13 @@ def pulled(result: Document, dry_run: bool) -> list[str]:
         *(fetched or ["  it was here already"]),
         f"in {render.clean(result.get('path'))}",
     ]
+
+
+def _to_fetch(result: Document) -> str:
+    parts = [f"{render.clean(result.get('kind'))} of {render.size(result.get('download_bytes'))}"]
+    if result.get("base_bytes"):
+        parts += [f"its base of {render.size(result['base_bytes'])}"]
+    return " and ".join(parts)
 
 
 def _one(fetched: Document) -> list[str]:

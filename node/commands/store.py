@@ -57,18 +57,21 @@ def _collected(document: Document) -> list[str]:
 def verify(session: Session) -> None:
     """Hash every file again; what is damaged is set aside and no longer served.
 
+    Folders of models that were changed are laid out anew.
     Ends with status 6 where something was damaged.
     """
     document = session.client(READ_ALL_S).post("store/verify")
     session.show(document, "p2pllm.verify/1", _verified)
-    if document.get("damaged"):
-        session.say("pull the models that these belong to again")
+    if not document["ok"]:
+        session.say("pull what lacks bytes again, or make it again")
         click.get_current_context().exit(6)
 
 
 def _verified(document: Document) -> list[str]:
     damaged = document.get("damaged") or []
-    return [f"damaged and set aside: {render.clean(blob)}" for blob in damaged] or ["all sound"]
+    told = [f"damaged and set aside: {render.clean(blob)}" for blob in damaged]
+    told += [f"lacks bytes: {render.clean(ref)}" for ref in document.get("models") or []]
+    return told or ["all sound"]
 
 
 @verb(name="pin")

@@ -281,11 +281,13 @@ def test_pin_and_unpin_differ_in_one_word(daemon: Double, ask: Ask) -> None:
 
 
 def test_verify_that_finds_damage_ends_with_6(daemon: Double, ask: Ask) -> None:
-    daemon.answers["POST", "store/verify"] = (200, {**sample("verify"), "damaged": ["7" * 64]})
+    found = {"damaged": ["7" * 64], "models": [REF], "ok": False}
+    daemon.answers["POST", "store/verify"] = (200, {**sample("verify"), **found})
     status, out, err = ask("store", "verify")
     assert status == 6
     assert "7" * 64 in out
     assert "again" in err
+    assert REF in out
 
 
 def test_rm_goes_on_after_one_that_is_not_here(daemon: Double, ask: Ask) -> None:

@@ -9,7 +9,7 @@ import trio
 
 from node.library import Library
 from node.models import Models
-from node.tidy import KEEP_CHECKPOINT_S, tidy
+from node.tidy import KEEP_CHECKPOINT_S, look_over, tidy
 from p2pllm import keys
 from p2pllm.manifest import Manifest, model_id
 from p2pllm.names import Place
@@ -83,3 +83,20 @@ def test_a_home_that_was_copied_uses_its_own_folders(tmp_path: Path) -> None:
         trio.run(copied.drop, held)
         assert not Path(held.folder).exists()
     assert folder.is_dir()
+
+
+def test_a_changed_folder_is_laid_out_anew_and_what_lacks_bytes_is_named(tmp_path: Path) -> None:
+    models, folder = _kept(tmp_path)
+    with closing(models.store), closing(models.library):
+        (folder / "config.json").write_text("spoilt")
+        assert look_over(models) == []
+        assert (folder / "config.json").read_text() == "{}"
+        (held,) = models.library.models()
+        (file,) = models.manifest(held.manifest).files
+        blob = models.store.path(file.blake3)
+        blob.chmod(0o600)
+        blob.write_text("!!")
+        assert models.store.verify() == [file.blake3]
+        assert look_over(models) == [held.ref]
+        assert not folder.exists()
+        tidy(tmp_path, models, 0.0)  # and a start goes on without it
