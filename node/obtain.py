@@ -20,7 +20,7 @@ from node.requests import PullRequest
 from node.services import Services
 from p2pllm.advert import Advert
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
-from p2pllm.ids import ContentId, NodeId, parse_content_id, parse_node_id
+from p2pllm.ids import ContentId, NodeId, parse_content_id, typed_node_id
 from p2pllm.manifest import MAX_MANIFEST_BYTES, Manifest, open_manifest
 from p2pllm.names import Ref, parse_ref
 from p2pllm.query import Query
@@ -56,7 +56,7 @@ async def pull(services: Services, request: PullRequest, report: Report) -> dict
 async def _locate(services: Services, ref: Ref, only: list[str]) -> tuple[ContentId, list[NodeId]]:
     """Which manifest a reference means, and the peers that say they hold it."""
     services.network.need_peers()
-    chosen, now = [parse_node_id(text) for text in only], time.time()
+    chosen, now = [typed_node_id(text) for text in only], time.time()
     if chosen and len(ref.id) == 64:
         return parse_content_id(ref.id), chosen
     dht = services.network.dht()

@@ -17,8 +17,8 @@ from node.requests import (
 )
 from node.services import Services
 from node.trust_answers import peer_card, places_of, subject_of
-from p2pllm.errors import LocalError, PeerError
-from p2pllm.ids import ContentId, NodeId, content_id, parse_node_id
+from p2pllm.errors import LocalError
+from p2pllm.ids import ContentId, NodeId, content_id, typed_node_id
 from p2pllm.names import Place, parse_place
 from trust.ledger import Merged, Operator
 from trust.lineage import descendants
@@ -30,7 +30,7 @@ Query = dict[str, str]
 async def set_standing(services: Services, _jobs: Jobs, body: bytes, _query: Query) -> Document:
     """The operator puts a peer on probation or trusts it."""
     request = parse(body, StandingRequest)
-    peer = _node(request.peer)
+    peer = typed_node_id(request.peer)
     act = "trust" if request.state == "trusted" else "probation"
     places = places_of(services, peer, request.place)
     return await _act(services, peer, places, (act, request.reason))
@@ -63,13 +63,6 @@ async def let_back(services: Services, _jobs: Jobs, body: bytes, _query: Query) 
             services.trust.db.note(now, place, subject, "release", request.reason)
     services.trust.wake()
     return {"schema": "p2pllm.quarantine/1", "peers": [], "updates": [subject]}
-
-
-def _node(text: str) -> NodeId:
-    try:
-        return parse_node_id(text)
-    except PeerError as bad:
-        raise LocalError("E0204", bad.message) from bad
 
 
 async def _act(

@@ -15,7 +15,7 @@ from node.round_job import served
 from node.services import Services
 from p2pllm import codec
 from p2pllm.errors import LocalError, PeerError
-from p2pllm.ids import ContentId, NodeId, content_id, parse_node_id
+from p2pllm.ids import ContentId, NodeId, content_id, typed_node_id
 from p2pllm.names import Place, parse_place, parse_ref
 from p2pllm.summary import MAX_SUMMARY_BYTES, UpdateSummary
 from trust import bundle
@@ -136,7 +136,7 @@ async def explain(services: Services, _jobs: Jobs, _body: bytes, query: Query) -
 def subject_of(services: Services, text: str) -> str:
     """A node id, a place that is known here, or the manifest that an id or a reference names."""
     if text.startswith("12D3"):
-        return parse_node_id(text)
+        return typed_node_id(text)
     known = {one.place for one in services.trust.books.places()} | services.trust.followed
     if text in {str(place) for place in known}:
         return text

@@ -161,9 +161,11 @@ def _passages(text: str, limit: int) -> Iterator[str]:
             yield passage
             passage = ""
         passage = f"{passage}\n\n{paragraph}" if passage else paragraph
-        while len(passage) > limit:
-            yield passage[:limit]
-            passage = passage[limit:]
+        at = 0
+        while len(passage) - at > limit:  # each cut once: a line may have half a gigabyte
+            yield passage[at : at + limit]
+            at += limit
+        passage = passage[at:]
     yield passage
 
 

@@ -7,7 +7,7 @@ import base58
 import msgspec
 from blake3 import blake3
 
-from p2pllm.errors import PeerError
+from p2pllm.errors import LocalError, PeerError
 
 ContentId = NewType("ContentId", str)
 """BLAKE3-256 of some bytes, 64 lowercase hex digits; equals what `b3sum` prints."""
@@ -57,6 +57,14 @@ def parse_node_id(text: str) -> NodeId:
     if len(raw) != 38 or not raw.startswith(_PEER_ID_PREFIX):
         raise PeerError("E0602", f"not the id of an Ed25519 peer: {text[:80]!r}")
     return NodeId(text)
+
+
+def typed_node_id(text: str) -> NodeId:
+    """A node id that a person typed; LocalError E0204 if it is none."""
+    try:
+        return parse_node_id(text)
+    except PeerError as bad:
+        raise LocalError("E0204", bad.message, fix=["p2pllm peers", "p2pllm id"]) from bad
 
 
 def public_key_of(node: NodeId) -> bytes:
