@@ -140,6 +140,8 @@ async def _round(services: Services, place: Place, step: Measure) -> None:
     try:
         if not batch:
             return
+        serving_set.drop(services, place)  # what somebody removed would fail every round
+        await serving_set.bring_in_line(services, place)
         job = await round_job(services, place, batch)
         services.events.emit("judging", state="measuring", place=str(place), count=len(batch))
         report = await services.learner.run(job, lambda _stage, **_fields: None)

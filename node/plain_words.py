@@ -72,6 +72,14 @@ REASONS: Mapping[str, Words] = {
         "above", "loss of what would be served, beside what is served now", "it is not served"
     ),
 }
+UPDATES = {
+    "waiting": "waits to be fetched",
+    "fetched": "waits to be measured",
+    "held": "is held, and looked at again",
+    "refused": "is refused",
+}
+"""State of an update without a verdict -> what that means."""
+
 STAGES: Mapping[str, str] = {
     "shadow": "alone in the shadow",
     "together": "with what is served",

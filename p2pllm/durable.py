@@ -29,12 +29,12 @@ def replace_by_parts(path: Path, parts: Iterable[memoryview], mode: int = 0o600)
             write_at(fd, part, offset)
             offset += part.nbytes
         os.fsync(fd)
+        os.rename(temporary, path)
     except OSError:
         temporary.unlink()
         raise
     finally:
         os.close(fd)
-    os.rename(temporary, path)
     sync_folder(path.parent)
 
 

@@ -114,6 +114,9 @@ E0407 no-probes
 E0408 no-learner
     There is no such continual learner here, or no such step of it is kept.
     `p2pllm learn status` lists learners and their steps.
+E0409 not-in-quarantine
+    This peer or update is not shut out here.
+    `p2pllm quarantine ls` lists who and what is.
 
 E0501 no-progress
     Nothing moved for as long as this work may wait.

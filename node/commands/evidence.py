@@ -74,6 +74,8 @@ def export(session: Session, subject: str, output: str, place: str | None) -> No
 def _write(path: Path, raw: bytes) -> None:
     from p2pllm.durable import full_disk_is_expected, replace_file
 
+    if path.exists() and not path.is_file():  # it would be replaced, were it a device
+        raise LocalError("E0204", f"{path} is no file", fix=["name a file that may be replaced"])
     if not path.parent.is_dir():
         raise LocalError(
             "E0204", f"no folder {path.parent}", fix=["name a file in one that is there"]

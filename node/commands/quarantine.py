@@ -66,7 +66,7 @@ def show(session: Session, subject: str) -> None:
     ]
     if not held:
         raise LocalError(
-            "E0404",
+            "E0409",
             f"{subject[:80]} is not in quarantine",
             fix=[f"p2pllm trust explain {subject[:80]}", "p2pllm quarantine ls"],
         )
@@ -88,8 +88,10 @@ def _shown(document: Document) -> list[str]:
 def add(session: Session, subject: str, reason: str) -> None:
     """Take nothing from a peer, or not this update, whatever the numbers say."""
     document = session.client().post("quarantine", {"subject": subject, "reason": reason})
-    said = f"{render.clean(subject)} is in quarantine"
-    session.show(document, "p2pllm.quarantine/1", lambda d: [said])
+    ids = [one for one in document.get("updates") or [] if isinstance(one, str)]
+    who = ids or [subject]  # ids first, since a reference may go with the files
+    said = [f"{render.clean(one)} is in quarantine" for one in who]
+    session.show(document, "p2pllm.quarantine/1", lambda d: said)
 
 
 @verb(name="release")

@@ -89,12 +89,24 @@ def explanation(document: Document, *, every: bool = False) -> Iterator[str]:
     if len(shown) < len(verdicts):
         yield ""
         yield f"{len(verdicts) - len(shown)} earlier verdicts: --all"
+    yield from _undecided(document)
     yield from gate_lines(document.get("gate") or [])
     yield from _served(document)
     yield from _said(document)
     yield ""
     yield _proof(document["recomputed"])
     yield from (f"  {render.clean(fault)}" for fault in document["recomputed"]["faults"])
+
+
+def _undecided(document: Document) -> Iterator[str]:
+    """Updates that there is no verdict on, and why."""
+    judged = {one["manifest"] for one in document.get("verdicts") or []}
+    for one in document.get("updates") or []:
+        if one["manifest"] not in judged:
+            why = f": [{one['code']}] {one['message']}" if one.get("code") else ""
+            said = plain_words.UPDATES.get(one["state"], one["state"])
+            where = f"{render.short_id(one['manifest'])} at {render.clean(one['place'])}"
+            yield f"{where} {render.clean(said)}{render.clean(why)}"
 
 
 def last_of_each(verdicts: list[Document]) -> list[Document]:
@@ -179,7 +191,8 @@ def _said(document: Document) -> Iterator[str]:
         ]
         yield from render.table(("BY", "WHAT", "VALUE", "ITS WORD COUNTS", "SIGNED"), rows)
     for act in document.get("operator") or []:
-        yield f"operator: {', '.join(render.fields(render.flat(act)))}"
+        where = f"{render.clean(act['place'])}, {render.moment(act['at'])}"
+        yield f"operator: {render.clean(act['act'])} at {where}: {render.clean(act['reason'])}"
 
 
 def _proof(found: Document) -> str:

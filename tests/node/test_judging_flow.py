@@ -370,6 +370,16 @@ def test_an_update_whose_bytes_were_removed_is_fetched_again(node: Node) -> None
     assert node.trust.books.place(PLACE).lines == 0
 
 
+def test_a_served_update_that_somebody_removed_does_not_stop_the_judging(node: Node) -> None:
+    first = node.send(PEERS[0], "first", "good")
+    node.advance()
+    assert node.served() == {first}
+    node.services.library.remove(first)
+    second = node.send(PEERS[1], "second", "good")
+    node.advance()
+    assert (node.served(), node.update(second).state) == ({second}, "judged")
+
+
 def test_every_verdict_recomputes_from_the_evidence(node: Node) -> None:
     node.send(PEERS[0], "good", "good")
     node.send(PEERS[1], "bad", "bad")
