@@ -1,5 +1,6 @@
 """How much the property tests try: the usual profile, and `sim`, which `make sim` asks for."""
 
+import os
 import signal
 
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,9 @@ settings.register_profile(
     stateful_step_count=100,
 )
 settings.load_profile("usual")
+
+# Two threads of a matrix library on a busy machine wait for each other, up to six times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # A shell that starts tests in the background has them ignore Ctrl-C, and all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

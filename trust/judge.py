@@ -195,7 +195,7 @@ def _after(one: _Seen, before: Standing, fault: Fault, shift: bool) -> Standing:
     good = 0.0 if fault or one.odd or one.against else _worth(useful) / one.copies
     lost = max(0.0, -one.knowledge)
     bad = FAULT_COST if fault else lost + (ODD_COST if one.odd else 0.0)
-    clean = not (one.flagged or fault or one.copies > 1)
+    clean = not (one.flagged or fault)
     stake, counter = before.stake, before.counter
     if not fault and not shift:
         stake = direction.bet(stake, one.knowledge)
@@ -209,7 +209,7 @@ def _after(one: _Seen, before: Standing, fault: Fault, shift: bool) -> Standing:
         useful=useful,
         agreement=keep * before.agreement + (1 - keep) * one.measured.features.agreement,
         rounds=before.rounds + 1,
-        clean=before.clean + 1 if clean else 0,
+        clean=before.clean + 1 / one.copies if clean else 0.0,
     )
     return move(after, fault)
 

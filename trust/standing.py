@@ -51,7 +51,7 @@ class Standing(msgspec.Struct, frozen=True):
     useful: float = 0.0  # running mean of what its updates added, over what the usual one adds
     agreement: float = 0.0  # running mean
     rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
-    clean: Annotated[int, msgspec.Meta(ge=0)] = 0  # rounds in a row with nothing against it
+    clean: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # rounds in a row with nothing against it
     strikes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @property

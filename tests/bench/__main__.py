@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two on a busy machine wait for each other
     name, rest = argv[0], [word for word in argv[1:] if word != "--json"]
     before = _conditions()
     module = importlib.import_module(f"tests.bench.{name.replace('-', '_')}")

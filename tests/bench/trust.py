@@ -11,7 +11,7 @@ reports on what is there.
 
 import argparse
 import contextlib
-import importlib.util
+import runpy
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -147,12 +147,10 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _load(path: str) -> dict[str, Any]:
-    spec = importlib.util.spec_from_file_location("more_attacks", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    more: dict[str, Any] = module.ATTACKS
+    try:
+        more: dict[str, Any] = runpy.run_path(path)["ATTACKS"]
+    except (OSError, KeyError, SyntaxError) as bad:
+        raise SystemExit(f"--attack-module {path}: no module that defines ATTACKS: {bad}") from bad
     return more
 
 

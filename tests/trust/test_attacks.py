@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from tests.bench import trust
-from tests.bench.trust_harness import benign
-from tests.bench.trust_harness.attacks import ATTACKS
+from tests.bench.trust_harness import benign, white_box
+from tests.bench.trust_harness.attacks import ATTACKS, Scene
 from tests.bench.trust_harness.foreign import BYZFL, FLWR
 from tests.bench.trust_harness.layer import make
 from tests.bench.trust_harness.rules import Foreign
 from tests.bench.trust_harness.simulate import Setting, simulate
+from tests.bench.trust_harness.task import Floats
 
 
 @pytest.mark.parametrize(("attack", "most"), [("signflip", 6), ("labelflip", 16), ("nan", 0)])
@@ -22,6 +23,39 @@ def test_harm_by_forty_percent_is_caught_and_no_honest_peer_is(attack: str, most
     assert found["rounds_to_quarantine"] <= most
     assert found["false_quarantine"] == 0.0
     assert found["failures"] == 0
+
+
+@pytest.mark.parametrize("attack", ["blind_spot", "common_bias", "overflow", "raise_the_bar"])
+def test_harm_that_no_number_of_an_update_shows_is_held_back_by_the_trial(attack: str) -> None:
+    found = simulate(make, white_box.ATTACKS[attack], Setting(attackers=8, seed=15))
+    assert found["acc"] > 0.85  # by the judge alone 0.1 to 0.6
+    assert found["failures"] == 0
+
+
+def test_who_is_copied_by_turns_is_still_trusted() -> None:
+    found = simulate(make, white_box.ATTACKS["crowd_out"](), Setting(attackers=8, seed=15))
+    assert found["attacker_share"] < 0.5  # over 0.9 when a copy cost the original its trust
+
+
+def test_an_attack_cannot_write_into_the_run_and_must_give_numbers_of_its_shape() -> None:
+    def writes(scene: Scene) -> Floats:
+        scene.base[:] = scene.prev_agg[:] = 1e3
+        return scene.own
+
+    found = simulate(make, writes, Setting(attackers=6, rounds=12, seed=12))
+    assert found["acc"] > 0.7
+    for odd in (np.ones(3), "nothing"):
+        with pytest.raises(SystemExit, match="no numbers of shape"):
+            simulate(make, lambda scene, odd=odd: odd, Setting(attackers=6, rounds=1))
+
+
+@pytest.mark.parametrize("text", [None, "", "ATTACKS ="])
+def test_a_module_without_attacks_is_refused_by_its_name(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "none.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SystemExit, match="no module that defines ATTACKS"):
+        trust.main(["--attack-module", str(path)])
 
 
 def test_without_attack_uneven_peers_all_stay_in() -> None:

@@ -89,11 +89,23 @@ def test_a_peer_that_sends_ten_updates_has_one_vote() -> None:
     assert weight_of(verdicts, 3) == pytest.approx(weight_of(verdicts, 4), rel=0.2)
 
 
-def test_copies_share_one_vote_and_earn_no_trust() -> None:
-    copy = {"sketch": tuple(math.sin(i) for i in range(64))}
-    book, verdicts = play(rounds(30, p1=copy, p2=copy, p3=copy))
-    assert sum(weight_of(verdicts[-1], n) for n in (1, 2, 3)) < weight_of(verdicts[-1], 4)
-    assert {book.peers[node(n)].state for n in (1, 2, 3)} == {"probation"}
+COPY = {"sketch": tuple(math.sin(i) for i in range(64))}
+
+
+def test_copies_share_one_vote_and_what_trust_one_earns() -> None:
+    copies = dict.fromkeys(("p1", "p2", "p3", "p4"), COPY)
+    book, verdicts = play(rounds(30, **copies))
+    assert sum(weight_of(verdicts[-1], n) for n in (1, 2, 3, 4)) < weight_of(verdicts[-1], 5)
+    assert {book.peers[node(n)].state for n in (1, 2, 3, 4)} == {"probation"}
+    early, _ = play(rounds(7, p1=COPY, p2=COPY))
+    assert {early.peers[node(n)].state for n in (1, 2)} == {"probation"}
+    assert early.peers[node(5)].state == "trusted"
+
+
+def test_who_is_copied_now_and_then_is_trusted_all_the_same() -> None:
+    plain, copied = rounds(12), rounds(12, p1=COPY, p2=COPY)
+    book, _ = play([(copied if n % 3 == 0 else plain)[n] for n in range(12)])
+    assert book.peers[node(1)].state == "trusted"
 
 
 def test_who_repeats_what_was_accepted_gets_less_than_half_a_vote() -> None:

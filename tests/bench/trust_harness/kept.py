@@ -12,7 +12,7 @@ from tests.bench.trust_harness.simulate import Setting
 HARNESS = Path(__file__).parent
 TRUST = HARNESS.parents[2] / "trust"
 RULES = ("rules.py", "foreign.py")
-JUDGE = ("anomaly", "direction", "features", "judge", "reputation", "standing", "votes")
+JUDGE = ("anomaly", "direction", "features", "judge", "reputation", "standing", "trial", "votes")
 
 
 class Kept:

@@ -8,8 +8,10 @@ import numpy as np
 from p2pllm.ids import NodeId, content_id, node_id_of
 from tests.bench.trust_harness.task import Floats, RootProbe
 from trust.features import SKETCH, Features, Measured, agreement, alignment, best_gain
-from trust.judge import Book, Round, Verdict, harmless, judge
+from trust.judge import Book, Round, Verdict, judge
+from trust.trial import tried
 
+LONGEST = 1e12  # an update's length that its features can tell
 STEP = 0.1  # of an update: small enough for the shift to be its derivative
 
 
@@ -20,6 +22,7 @@ class TrustLayer:
         rng = np.random.default_rng([seed, 5])
         self._project = rng.standard_normal((d, SKETCH)) / np.sqrt(SKETCH)
         self._last = np.zeros(d)
+        self._best: Floats | None = None  # of all bases so far the best on the probe
         self.book = Book()
         self.verdicts: list[Verdict] = []
         self.last_weights = np.zeros(0)
@@ -27,27 +30,36 @@ class TrustLayer:
         self.quarantined: set[int] = set()
 
     def __call__(self, updates: Floats, weights: Floats, probe: RootProbe) -> Floats:
-        self.book, self.verdicts = judge(self.book, self._measure(updates, probe))
+        norms = np.linalg.norm(updates, axis=1)
+        sound = norms <= LONGEST  # which neither infinity nor no number is
+        updates = np.where(sound[:, None], updates, 0.0)
+        self.book, self.verdicts = judge(self.book, self._measure(updates, sound, probe))
         self.last_weights = np.array([verdict.weight for verdict in self.verdicts])
         self.flagged = {row for row, one in enumerate(self.verdicts) if _flagged(one)}
         self.quarantined = {
             row for row, one in enumerate(self.verdicts) if one.state in ("quarantined", "banned")
         }
         scales = np.array([verdict.scale for verdict in self.verdicts])
-        clipped = np.nan_to_num(updates, posinf=0.0, neginf=0.0) * scales[:, None]
-        merged: Floats = self.last_weights @ clipped
-        if not harmless(probe.loss(), probe.loss(merged)):
-            merged = (
-                0.5 * merged if harmless(probe.loss(), probe.loss(0.5 * merged)) else 0 * merged
-            )
-        self._last = merged
-        return merged
+        clipped = updates * scales[:, None]
+        self.last_weights = np.array(self._tried(clipped, probe))
+        self._last = self.last_weights @ clipped
+        return self._last
 
-    def _measure(self, updates: Floats, probe: RootProbe) -> Round:
-        sound = np.isfinite(updates).all(1)
-        clean = np.where(sound[:, None], updates, 0.0)
-        norms = np.linalg.norm(clean, axis=1)
-        units = clean / (norms[:, None] + 1e-12)
+    def _tried(self, clipped: Floats, probe: RootProbe) -> list[float]:
+        def losses(merges: Any) -> list[list[float]]:
+            points = probe.base + np.array(merges) @ clipped
+            return probe.model.example_losses(points, probe.X, probe.y).tolist()
+
+        best = probe.base if self._best is None else self._best
+        points = np.vstack([best, probe.base])
+        then, now = probe.model.example_losses(points, probe.X, probe.y).tolist()
+        if sum(now) <= sum(then):
+            self._best, then = probe.base.copy(), now
+        return tried(self.last_weights.tolist(), then, now, losses)
+
+    def _measure(self, updates: Floats, sound: Any, probe: RootProbe) -> Round:
+        norms = np.linalg.norm(updates, axis=1)
+        units = updates / (norms[:, None] + 1e-12)
         last = self._last / (np.linalg.norm(self._last) + 1e-12)
         echo = units @ last
         length = float(np.median(norms[sound])) if sound.any() else 1.0
@@ -66,7 +78,7 @@ class TrustLayer:
                 update=content_id(updates[row].tobytes()),
                 features=Features(
                     sound=bool(sound[row]),
-                    norm=float(min(norms[row], 1e12)),
+                    norm=float(norms[row]),
                     shares=tuple(shares[row]),
                     echo=echoes[row],
                     agreement=agreement(shifts[row]),

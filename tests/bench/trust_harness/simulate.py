@@ -84,7 +84,7 @@ def simulate(make: MakeRule, attack: Attack, setting: Setting) -> dict[str, Any]
             if mask.any():
                 scene = _scene(setting, task, view, seen, mask, start, now, rng, applied)
                 with np.errstate(all="ignore"):
-                    seen[mask] = attack(scene)
+                    seen[mask] = _numbers(attack(scene), scene)
             step = _aggregate(view, seen, weights[view.rows], setting, task, start, now)
             _note(view, mask, now, setting.rounds)
             after[at] = start + step
@@ -149,7 +149,7 @@ def _scene(
         own=seen[mask],
         f=int(mask.sum()),
         n=len(view.rows),
-        base=base,
+        base=base.copy(),  # what an attack writes into changes nothing of the run
         round=now,
         rounds=setting.rounds,
         model=task.net,
@@ -157,8 +157,17 @@ def _scene(
         train=lambda parts: task.net.train(base, parts, rng=rng, **_training(setting)),
         rng=rng,
         state=view.attacker_memory,
-        prev_agg=applied,
+        prev_agg=applied.copy(),
     )
+
+
+def _numbers(sent: Any, scene: Scene) -> Floats:
+    """What an attack sends, a row for each attacker; one row may stand for all."""
+    shape = (scene.f, scene.model.d)
+    try:
+        return np.broadcast_to(np.asarray(sent, float), shape)
+    except (TypeError, ValueError) as bad:
+        raise SystemExit(f"the attack gave no numbers of shape {shape}: {bad}") from bad
 
 
 def _aggregate(
