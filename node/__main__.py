@@ -18,6 +18,7 @@ def _flags(argv: list[str]) -> tuple[str | None, dict[str, object]]:
     parser.add_argument("--follow", action="append", default=[], metavar="PLACE")
     parser.add_argument("--quota", type=float, metavar="GIB")
     parser.add_argument("--json", action="store_true", help="an error as JSON on stdout")
+    parser.add_argument("--attached", action="store_true", help="end when standard input does")
     given = parser.parse_args(argv)
     flags: dict[str, object] = {
         f"network.{name}": getattr(given, name)
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
         config = load(home_dir(home), flags)
         from node.daemon import run  # heavy: a bad setting is told before it loads
 
-        run(config)
+        run(config, attached="--attached" in argv)
     except (P2pllmError, OSError, ExceptionGroup) as fault:
         error = _known(fault)
         if error is None:

@@ -40,8 +40,11 @@ log = logging.getLogger(__name__)
 MAX_SOCKET_PATH = 100  # bytes; the kernel allows 107, and the longest name in run/ counts
 
 
-def run(config: Config) -> None:
-    """Run a node until SIGINT, SIGTERM or a request to stop."""
+def run(config: Config, *, attached: bool = False) -> None:
+    """Run a node until SIGINT, SIGTERM or a request to stop.
+
+    attached  also until standard input ends, as it does when who holds its other end is killed
+    """
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -54,7 +57,7 @@ def run(config: Config) -> None:
         with closing(store), closing(Library(config.home / "node.db")) as library:
             models = Models(config.home, store, library, identity)
             tidy(config.home, models, time.time())
-            trio.run(_main, config, models)
+            trio.run(_main, config, models, attached)
 
 
 def _make_home(config: Config) -> None:
@@ -97,7 +100,7 @@ def _in_use(path: Path, file: TextIO) -> LocalError:
     )
 
 
-async def _main(config: Config, models: Models) -> None:
+async def _main(config: Config, models: Models, attached: bool) -> None:
     events = Events(time.time)
     faults = Faults(events, time.monotonic)
     follow = config.network.follow
@@ -122,6 +125,8 @@ async def _main(config: Config, models: Models) -> None:
             )
             stop = nursery.cancel_scope.cancel
             nursery.start_soon(_obey_signals, stop)
+            if attached:
+                nursery.start_soon(_stay_attached, stop)
             jobs = Jobs(nursery, models.library, events, time.time)
             control = Control(services, jobs, stop)
             await nursery.start(serve, control, str(config.api))
@@ -132,6 +137,14 @@ async def _main(config: Config, models: Models) -> None:
             nursery.start_soon(hearing.run, services)
             nursery.start_soon(Keeping(services).run)
     config.api.unlink(missing_ok=True)
+
+
+async def _stay_attached(stop: Callable[[], None]) -> None:
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
+        async for _ in stream:
+            pass
+    log.info("standard input ended: stopping")
+    stop()
 
 
 async def _obey_signals(stop: Callable[[], None]) -> None:

@@ -57,13 +57,13 @@ class Nodes:
         home.mkdir(parents=True)
         (home / "config.toml").write_text(self._config)
         command = [sys.executable, "-m", "node", "--home", str(home), "--follow", self._follow]
-        command += flags
+        command += ["--attached", *flags]  # so that it ends however we do
         with (home / "log").open("wb") as log:
             # Its own process group, so that Ctrl-C reaches us first and we end all in order.
             child = subprocess.Popen(
                 command,
                 cwd=Path(node.__file__).parent.parent,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

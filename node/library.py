@@ -56,7 +56,10 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Library:
-    """The node's own record of its models and jobs. Thread-safe; every change is on disk."""
+    """The node's own record of its models and jobs. Thread-safe; every change is on disk.
+
+    What is newest is told by the order of writing, since a clock may be set back.
+    """
 
     def __init__(self, path: Path) -> None:
         mend = "move the file away; models can be imported and pulled again"
@@ -95,7 +98,7 @@ class Library:
 
     def models(self) -> list[Held]:
         """All models, newest last."""
-        return [_held(row) for row in self._db.read("SELECT * FROM models ORDER BY added_at")]
+        return [_held(row) for row in self._db.read("SELECT * FROM models ORDER BY rowid")]
 
     def get(self, manifest_id: ContentId) -> Held | None:
         """The model of this manifest, if we hold it."""
@@ -113,7 +116,7 @@ class Library:
         place = ref.place
         rows = self._db.read(
             "SELECT * FROM models WHERE lang = ? AND domain = ? AND sub = ? AND name = ?"
-            " AND (? = '' OR tag = ?) AND manifest LIKE ? ORDER BY added_at DESC",
+            " AND (? = '' OR tag = ?) AND manifest LIKE ? ORDER BY rowid DESC",
             *(place.lang, place.domain, place.sub, ref.name, ref.tag, ref.tag, ref.id + "%"),
         )
         if not rows:
@@ -139,7 +142,7 @@ class Library:
 
     def jobs(self, limit: int = 200) -> list[sqlite3.Row]:
         """The latest jobs, newest first."""
-        return self._db.read("SELECT * FROM jobs ORDER BY started_at DESC LIMIT ?", limit)
+        return self._db.read("SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?", limit)
 
     def fact(self, name: str, default: str) -> str:
         """A remembered value of the node itself."""

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from node.cli import main
 from node.commands import daemon as verbs
 from node.commands.session import Flags, Session
+from node.daemon import _stay_attached
 from p2pllm.errors import P2pllmError
 from tests.node.double import open_double, sample
 from tests.node.shapes import assert_shape
@@ -172,3 +174,15 @@ def test_an_answer_that_cannot_be_written_is_no_traceback(home: Path) -> None:
         )
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 3
+
+
+def test_a_node_that_is_attached_ends_with_its_standard_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inside, outside = os.pipe()
+    with os.fdopen(inside) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        os.close(outside)  # as it is when its holder is killed
+        ended: list[bool] = []
+        trio.run(_stay_attached, lambda: ended.append(True))
+    assert ended == [True]

@@ -79,3 +79,12 @@ def test_who_waits_for_a_job_hears_its_end_on_a_full_disk(tmp_path: Path) -> Non
     library = Library(tmp_path / "node.db")
     assert [event["event"] for event in trio.run(main)] == ["result"]
     library.close()
+
+
+def test_the_newest_job_comes_first_whatever_the_clock_says(tmp_path: Path) -> None:
+    library = Library(tmp_path / "node.db")
+    for number, started in enumerate((100.0, 900.0, 50.0)):
+        library.put_job(f"j{number}", "pull", "running", started)
+        library.end_job(f"j{number}", "done", started, "{}")
+    assert [row["job"] for row in library.jobs()] == ["j2", "j1", "j0"]
+    library.close()
