@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import trio
 
@@ -100,9 +101,14 @@ class Story:
         sys.stdout.flush()
 
 
+class _Options(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise LocalError("E0204", message, fix=[f"{self.prog} --help"])
+
+
 def main(argv: list[str]) -> int:
-    """Run the demo; 0 if every step held."""
-    parser = argparse.ArgumentParser(prog="p2pllm demo", description=__doc__)
+    """Run the demo; 0 if every step held, else it raises what went wrong."""
+    parser = _Options(prog="p2pllm demo", description=__doc__)
     parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
     parser.add_argument("--keep", metavar="DIR", help="leave the nodes' homes there afterwards")
     parser.add_argument("--steps", type=int, default=16, help="training steps (default 16)")
@@ -110,6 +116,8 @@ def main(argv: list[str]) -> int:
         "--no-poison", dest="poison", action="store_false", help="stop before the poisoners come"
     )
     options = parser.parse_args(argv)
+    if options.steps < 1:
+        parser.error("--steps must be at least 1")
     folder = Path(options.keep).absolute() if options.keep else Path(tempfile.mkdtemp("", "p2p"))
     story = Story(options.json, STEPS + MORE_STEPS * options.poison)
     try:
@@ -125,13 +133,6 @@ def main(argv: list[str]) -> int:
             if shop is not None:
                 _poison(nodes, story, shop)
         story.end()
-    except P2pllmError as error:
-        sys.stderr.write(f"error[{error.code}] {error.message}\n")
-        sys.stderr.writelines(f"  why   {line}\n" for line in error.why)
-        sys.stderr.writelines(f"  fix   {line}\n" for line in error.fix)
-        return 1
-    except KeyboardInterrupt:
-        return 130
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)

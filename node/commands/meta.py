@@ -88,7 +88,8 @@ def help_(ctx: click.Context, session: Session, topic: tuple[str, ...]) -> None:
     if topic == ("demo",):  # it reads its own arguments
         import_module("node.demo").main(["--help"])
         return
-    session.write([context.get_help()])
+    document = {"topic": " ".join(topic), "text": context.get_help()}
+    session.show(document, "p2pllm.usage/1", lambda d: [str(d["text"])])
 
 
 def _explain(session: Session, topic: str) -> None:

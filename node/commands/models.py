@@ -70,7 +70,8 @@ def rm(session: Session, refs: tuple[str, ...]) -> None:
             answer = client.delete("models", ref=ref)
         except DaemonError as error:
             failed = failed or error
-            session.say(f"{render.clean(ref)}: {render.clean(error.message)}")
+            if len(refs) > 1:
+                session.say(f"{render.clean(ref)}: {render.clean(error.message)}")
             continue
         removed += answer["removed"]
         withdrawn = withdrawn or bool(answer.get("withdrawn"))

@@ -330,6 +330,14 @@ def test_the_demo_is_given_its_own_arguments(ask: Ask, monkeypatch: pytest.Monke
     assert given == [["--keep", "DIR", "--json"], ["--json", "-q"], ["--help"]]
 
 
+def test_the_demo_fails_and_help_is_told_as_other_verbs(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for argv in (["--bogus"], ["--steps", "0"], ["--keep", str(tmp_path)]):
+        status, out, _ = ask("demo", "--json", *argv)
+        assert (status, json.loads(out)["error"]["code"]) == (2, "E0204")
+    assert "Usage: p2pllm tune" in json.loads(ask("--json", "help", "tune")[1])["text"]
+
+
 def test_the_version_is_one_word(ask: Ask) -> None:
     assert ask("--version")[:2] == (0, ask("version", "-q")[1])
 
