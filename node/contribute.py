@@ -65,8 +65,9 @@ async def _from_library(services: Services, request: PushRequest) -> Held:
     tag = request.tag or old.tag
     if same and tag == old.tag and manifest.by == services.identity.node:
         return old  # pushed before: advertised and announced again
-    held = await services.models.seal(public, "local", tag=tag)
-    await services.models.drop(old)
+    with services.work_folder(f"push-{old.manifest}"):  # or two at once make two versions of it
+        held = await services.models.seal(public, "local", tag=tag)
+        await services.models.drop(old)
     return held
 
 
