@@ -39,6 +39,7 @@ class Job:
     more: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     stage: str = ""
+    message: str = ""  # the last that its stage said
     began: tuple[float, float] = (0.0, 0.0)  # when its stage did, and how much was done then
     told_at: float = 0.0  # of progress
 
@@ -46,6 +47,8 @@ class Job:
         """What the control API shows of it."""
         card: dict[str, Any] = {"job": self.job, "kind": self.kind, "state": self.state}
         card |= {"started_at": self.started_at, "finished_at": self.finished_at}
+        if self.finished_at is None and self.message:
+            card["message"] = self.message
         return card | (self.outcome or {})
 
 
@@ -132,6 +135,7 @@ class Jobs:
 
     def _progress(self, job: Job, stage: str, fields: dict[str, object]) -> None:
         now, done = self._clock(), fields.get("done")
+        job.message = str(fields.get("message", ""))
         if stage != job.stage:
             job.stage, job.began = stage, (now, done if isinstance(done, int) else 0)
         elif now - job.told_at < PROGRESS_EVERY_S:

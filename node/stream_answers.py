@@ -1,18 +1,20 @@
 """What the control API answers about learners: `learn start`, `status`, `stop`, `rollback`."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from node import stream_flows
 from node.jobs import Jobs
 from node.requests import LearnerRequest, LearnRequest, parse
 from node.services import Services
+from p2pllm.errors import LocalError
 
 Document = dict[str, Any]
 Query = dict[str, str]
 
 
-async def learners(services: Services, _jobs: Jobs, _body: bytes, query: Query) -> Document:
+async def learners(services: Services, jobs: Jobs, _body: bytes, query: Query) -> Document:
     """All learners, or the one that is asked for."""
     asked = query.get("learner")
     folders = stream_flows.folders(services)
@@ -20,6 +22,9 @@ async def learners(services: Services, _jobs: Jobs, _body: bytes, query: Query) 
         stream_flows.read(folder := stream_flows.folder_of(services, asked))
         folders = [folder]
     cards = [stream_flows.card(services, folder) for folder in folders]
+    for card in cards:
+        with suppress(LocalError):  # one that is taken back has no job
+            card["message"] = jobs.show(card["job"] or "").get("message")
     return {"schema": "p2pllm.learners/1", "learners": cards}
 
 

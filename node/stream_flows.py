@@ -70,8 +70,8 @@ async def learn(services: Services, request: LearnRequest, report: Report) -> di
                 _write(folder, msgspec.structs.replace(learning, wanted=False))
                 return done
             if stamp is not None:
-                waiting = done.get("waiting_tokens", 0)
-                report("waiting", message=f"{waiting} new tokens so far; enough is more")
+                few = f"{done.get('waiting_tokens', 0)} new tokens so far; enough is more"
+                report("waiting", message=done.get("waits") or few)
                 await trio.sleep(request.every_s)
 
 
@@ -205,7 +205,7 @@ async def _step(
     except LocalError as nothing:
         if nothing.code != "E0406" or learning.request.once:
             raise
-        return {"step": 0, "waiting_tokens": 0}
+        return {"step": 0, "waits": nothing.message}
     assert isinstance(done, ContinualReport)
     state = learner.read(folder)
     await _keep(services, learning, state)

@@ -89,7 +89,9 @@ def _learners(document: Document) -> list[str]:
         for one in document["learners"]
     ]
     titles = ("LEARNER", "STATE", "STEP", "DOCUMENTS", "FORGOTTEN")
-    return render.table(titles, rows) if rows else ["no learners"]
+    waits = [one for one in document["learners"] if one.get("message")]
+    told = [f"{render.clean(one['learner'])}: {render.clean(one['message'])}" for one in waits]
+    return [*render.table(titles, rows), *told] if rows else ["no learners"]
 
 
 def _steps(document: Document) -> list[str]:

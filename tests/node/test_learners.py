@@ -62,6 +62,9 @@ def test_a_learner_learns_as_text_comes_survives_a_crash_and_is_taken_back() -> 
             shutil.rmtree(unable)
             until(lambda: card(daemon)["head"] > first["head"], "a step after the crash")
             assert refusal(daemon, "learners/rollback", learner="en/medical/learnt") == "E0204"
+            (inbox / "c.txt").write_bytes(b"\xff\xfe no UTF-8")
+            until(lambda: "c.txt is no UTF-8" in str(card(daemon).get("message")), "told why")
+            (inbox / "c.txt").unlink()
             daemon.client.post("learners/stop", {"learner": "en/medical/learnt"})
             until(lambda: card(daemon)["state"] == "stopped", "stopped")
             _taken_back(daemon)
