@@ -206,6 +206,6 @@ async def export(services: Services, request: ExportRequest, report: Report) -> 
     try:
         done = await services.learner.run(checked(job), report)
     finally:
-        shutil.rmtree(dest.with_name(dest.name + durable.TEMPORARY), ignore_errors=True)
+        shutil.rmtree(durable.making(dest), ignore_errors=True)
     assert isinstance(done, ExportReport)
     return {"schema": "p2pllm.export/1", "ref": held.ref, "path": str(dest), **told(done)}

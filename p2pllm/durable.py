@@ -14,6 +14,11 @@ TEMPORARY = ".tmp"  # the suffix of a file that nobody has promised anything abo
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def making(folder: Path) -> Path:
+    """Where a folder is made before it is put in its place: a name that nobody else gives."""
+    return folder.with_name(f".{folder.name}.p2pllm{TEMPORARY}")
+
+
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Put `data` at `path` whole: temporary file, fsync, rename, fsync of the folder."""
     replace_by_parts(path, [memoryview(data)], mode)

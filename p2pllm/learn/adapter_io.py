@@ -73,7 +73,7 @@ def write(change: Delta, base_dir: Path, out_dir: Path) -> Lora:
     for module, size in places.items():
         for half, tensor in _padded(module, change.get(module), rank, size).items():
             tensors[f"base_model.model.{module}.lora_{half}.weight"] = tensor
-    making = out_dir.with_name(out_dir.name + durable.TEMPORARY)
+    making = durable.making(out_dir)
     shutil.rmtree(making, ignore_errors=True)  # what a killed job left
     making.mkdir(parents=True)
     save_file(tensors, making / adapter.WEIGHTS_FILE, metadata={"format": "pt"})

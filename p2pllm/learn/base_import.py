@@ -50,7 +50,7 @@ def import_base(job: ImportJob, say: Say) -> ImportReport:
     if out_dir.exists() and any(out_dir.iterdir()):
         raise LocalError("E0204", f"{out_dir} is not empty", fix=["name a directory to be made"])
     source = _source(job.source)
-    making = out_dir.with_name(out_dir.name + durable.TEMPORARY)
+    making = durable.making(out_dir)
     shutil.rmtree(making, ignore_errors=True)  # what a killed import left
     making.mkdir(parents=True)
     if source.suffix.lower() == ".gguf":

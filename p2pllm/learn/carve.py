@@ -71,7 +71,7 @@ def write(out_dir: Path, parent_dir: Path, cut: Cut, tensors: Tensors) -> None:
     """
     if out_dir.exists() and any(out_dir.iterdir()):
         raise LocalError("E0204", f"{out_dir} is not empty", fix=["name a directory to be made"])
-    making = out_dir.with_name(out_dir.name + durable.TEMPORARY)
+    making = durable.making(out_dir)
     shutil.rmtree(making, ignore_errors=True)  # what a killed job left
     making.mkdir(parents=True)
     kinds = _dtypes(parent_dir, cut)

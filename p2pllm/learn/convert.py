@@ -195,7 +195,7 @@ def _making(out_dir: Path) -> Iterator[Path]:
     """A folder to write to that becomes `out_dir` if nothing goes wrong, and is gone if it does."""
     if out_dir.exists() and any(out_dir.iterdir()):
         raise LocalError("E0204", f"{out_dir} is not empty", fix=["name a directory to be made"])
-    making = out_dir.with_name(out_dir.name + durable.TEMPORARY)
+    making = durable.making(out_dir)
     shutil.rmtree(making, ignore_errors=True)  # what a killed job left
     making.mkdir(parents=True)
     try:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from p2pllm import durable
 from p2pllm.errors import P2pllmError
 from p2pllm.jobs import ImportJob, ImportReport
 from p2pllm.learn.base_import import import_base
@@ -133,8 +134,9 @@ def test_a_directory_that_holds_something_is_not_written_over(source: Path, tmp_
 
 
 def test_what_a_killed_import_left_is_cleared_away(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.tmp").mkdir()
-    (tmp_path / "a.tmp" / "half").touch()
+    left = durable.making(tmp_path / "a")
+    left.mkdir()
+    (left / "half").touch()
     assert "half" not in run(source, tmp_path / "a").files
 
 

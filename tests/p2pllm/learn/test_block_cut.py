@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from p2pllm import base_files, blocks
+from p2pllm import base_files, blocks, durable
 from p2pllm.errors import LocalError
 from p2pllm.jobs import Progress
 from p2pllm.jobs_blocks import BlockJob
@@ -76,9 +76,9 @@ def test_a_job_killed_before_it_learnt_starts_again_over_what_it_left(
     with pytest.raises(Killed):
         cut_block(wanted, at("refit"))
     assert not (tmp_path / "block").exists()
-    for name in ("block.raw.tmp", "block.tmp"):  # as a kill in the middle of writing leaves them
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("half")
+    for left in (tmp_path / "block.raw.tmp", durable.making(tmp_path / "block")):  # by a kill
+        left.mkdir()
+        (left / "config.json").write_text("half")
     assert cut_block(wanted, lambda event: None).resumed_at == 0
     assert [path.name for path in tmp_path.iterdir()] == ["block"]
 

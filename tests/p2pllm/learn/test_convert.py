@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from p2pllm import base_files
+from p2pllm import base_files, durable
 from p2pllm.errors import LocalError, PeerError
 from p2pllm.jobs import EvalJob, Progress, TuneJob
 from p2pllm.jobs_files import ExportJob, ExportReport, QuantiseJob
@@ -128,9 +128,12 @@ def test_refusals_leave_nothing_behind(base_dir: Path, tmp_path: Path) -> None:
             export(base_dir, tmp_path / "out", **more)
         assert refused.value.code == code
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "out.tmp").mkdir()
-    (tmp_path / "out.tmp" / "half").write_text("what a killed job left")
+    making, mine = durable.making(tmp_path / "out"), tmp_path / "out.tmp"
+    for folder in (making, mine):
+        folder.mkdir()
+        (folder / "half").write_text("what a killed job left, or a user has")
     assert export(base_dir, tmp_path / "out", format="gguf").files == ("model.gguf",)
-    assert not (tmp_path / "out.tmp").exists()
+    assert not making.exists()
+    assert (mine / "half").exists()
     with pytest.raises(LocalError, match="not empty"):
         export(base_dir, tmp_path / "out", format="gguf")
