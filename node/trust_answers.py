@@ -260,6 +260,11 @@ async def quarantine(services: Services, _jobs: Jobs, _body: bytes, _query: Quer
         if standing.shut
     ]
     shut = {(card["peer_id"], card["place"]) for card in peers}
+    for card in peers:
+        acts = services.trust.db.notes([card["peer_id"]])
+        acts = [act for act in acts if act["place"] == card["place"]]
+        if acts and acts[-1]["act"] == "quarantine":
+            card["message"] = f"by the operator: {acts[-1]['reason']}"
     updates = []
     for update in services.trust.db.updates():
         judged = services.trust.books.place(update.place).judged.get(update.manifest, [])

@@ -48,7 +48,8 @@ def _when_why(one: Entry) -> tuple[str, str]:
     odds = plain_words.against(
         [{"code": code, "value": one[code], "limit": GUILTY} for code in plain_words.ODDS]
     )
-    return since, ", ".join(part for part in (odds, f"strike {one.get('strikes', 0)}") if part)
+    parts = [str(one.get("message") or ""), odds, f"strike {one.get('strikes', 0)}"]
+    return since, ", ".join(part for part in parts if part)
 
 
 @verb(name="show")

@@ -16,7 +16,7 @@ import pytest
 import trio
 from nacl.signing import SigningKey
 
-from node import gating, judging, lower, serving_set
+from node import gating, judging, lower, serving_set, trust_answers
 from node.books import Books
 from node.config import Config, TrustConfig
 from node.events import Events
@@ -368,6 +368,13 @@ def test_an_update_whose_bytes_were_removed_is_fetched_again(node: Node) -> None
     node.advance()
     assert node.update(sent).state == "waiting"
     assert node.trust.books.place(PLACE).lines == 0
+
+
+def test_who_was_shut_out_by_the_operator_is_listed_with_what_was_said(node: Node) -> None:
+    node.trust.books.record(PLACE, _operator("quarantine", PEERS[1]))
+    node.trust.db.note(1.0, str(PLACE), PEERS[1].node, "quarantine", "sells spam")
+    listed = trio.run(trust_answers.quarantine, node.services, None, b"", {})
+    assert [one["message"] for one in listed["peers"]] == ["by the operator: sells spam"]
 
 
 def test_a_served_update_that_somebody_removed_does_not_stop_the_judging(node: Node) -> None:
