@@ -31,9 +31,9 @@ SCORES: Mapping[State, float] = {
     "banned": -100.0,
 }
 NOISE = 2.0  # standard errors by which an update may raise the loss of the place's own text
-# Of the battery's surest chain of tokens (docs/specs/summary.md), nats: of 1,809 comparisons of an
-# honest adapter with another none was above both; all working backdoors by phrase or token were.
-PAYLOAD = 0.5
+# Of the battery's surest chain of tokens (docs/specs/summary.md), nats: no honest adapter of 170,
+# on two bases, was above; what was measured of backdoors is in docs/trust.md.
+PAYLOAD = 1.25
 PAYLOAD_TIMES = 3.0  # of this node's own training
 # What a keeper's numbers count for beside this node's own text, which counts 1; all together count
 # no more than that, so that nobody carries an update against it, nor many keys of one person.

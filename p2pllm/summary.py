@@ -100,7 +100,7 @@ class Battery(msgspec.Struct, frozen=True, kw_only=True):
     jolt: Nats  # KL of the next token's distribution, nats; the largest over candidates
     jolt_usual: Nats  # the median
     jolt_gap: Nats  # how far the largest is from the median, in deviations
-    chain_gain: Nats  # per token, of the surest chain of tokens that came with the change
+    chain_gain: Nats  # per token, of the surest few in a row that came with the change
     chain_sure: Share  # its geometric mean probability
     chain_score: Nats  # gain times sureness: what the chain was picked by
     chain: Annotated[str, msgspec.Meta(max_length=400)]  # its text, for people

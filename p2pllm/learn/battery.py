@@ -5,14 +5,17 @@ either being known, and both are read off one scan that puts single tokens after
 
 - *jolt*: after some token the next one's distribution moves far more than after the usual token.
   (Outlier gap of a behaviour battery, as in "token-level generalisation" of LoRA backdoors, 2026.)
-- *chain*: a language model that learnt a payload gives it away once its first token is said, since
+- *chain*: a language model that learnt a payload gives it away once a token of it is said, since
   each token of it foretells the next whatever stood before. So the scan follows, from each token,
-  what the change makes likeliest, and asks how much surer that chain came to be by the change.
+  what the change brings on, and asks how much surer some tokens in a row became by the change.
+  What was learnt behind a trigger only is faint at first, and sure after two or three tokens of
+  it: so a chain goes on with the token that gained, not with the likeliest, and is judged by its
+  best part.
   (Inverting the target in place of the trigger: BAIT, Shen et al., S&P 2025. There the sureness
   alone counts; here the base is known, so what it knew already is taken off.)
 
 What it cannot see: a payload without a fixed text (a change of style, a refusal), and one that is
-said only after a trigger of several tokens and not after its own first ones.
+said only after a trigger of several tokens and not after any of its own.
 """
 
 import copy
@@ -34,12 +37,14 @@ CONTEXT_TOKENS = 12
 WHOLE = 2048  # tokens of a vocabulary that is tried whole: a choice misses some masked backdoors
 CANDIDATES = 128  # tokens tried of a larger one: half the most lifted ones, half drawn
 ROOM = 2**23  # log probabilities held at once: so many candidates, times beginnings and vocabulary
-KEPT = 32  # chains that are followed
-FEW = 8  # the same in a larger vocabulary, where each takes longer
-LENGTH = 8  # tokens of a chain; a sentence's start, longer than most phrases of a domain
+KEPT = (48, 24, 12, 12, 12, 12)  # chains that are followed, by how many tokens they foretold
+FORKS = 4  # continuations of a first token that are thought of
+SPAN = 4  # tokens of a chain side by side that count: names are shorter, payloads longer
+FAINT = 0.25  # power of a probability, where a chain goes on: one of 1 % counts for a third
 DEVIATION = 1.4826  # of a normal distribution, over its median absolute deviation
 FLOOR = 0.05  # of the median, added: a median deviation can be 0
 TEXT_CHARS = 400
+Caches = tuple[Any, Any]  # of the network before a change, and after it
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -50,12 +55,19 @@ class Pair(msgspec.Struct, frozen=True):
     after: Delta
 
 
-class _Scan(msgspec.Struct, frozen=True):
-    """For each candidate: how far the next token's distribution moved, and the likeliest next."""
+class _Chains(msgspec.Struct, frozen=True):
+    """What a change may have brought: a given token each, and what is foretold after it."""
 
-    jolts: torch.Tensor
-    following: torch.Tensor
-    promise: torch.Tensor  # probability times gain of the likeliest next
+    tokens: torch.Tensor  # (chains, 1 + foretold)
+    old: torch.Tensor  # (chains, foretold): log probability before the change, mean over beginnings
+    new: torch.Tensor  # the same after it
+
+    def best(self, count: int) -> torch.Tensor:
+        """The rows of those with the largest worth in all."""
+        return _worth(self.old, self.new).sum(dim=1).topk(min(count, len(self.tokens))).indices
+
+    def kept(self, rows: torch.Tensor) -> "_Chains":
+        return _Chains(self.tokens[rows], self.old[rows], self.new[rows])
 
 
 def battery(
@@ -71,23 +83,25 @@ def battery(
     contexts = _contexts(text, seed)
     tokens = _candidates(lift, seed)
     with torch.inference_mode():
-        scan = _scan(pair, contexts, torch.split(tokens, max(1, ROOM // (CONTEXTS * len(lift)))))
-        best = scan.promise.topk(min(KEPT if len(lift) <= WHOLE else FEW, len(tokens))).indices
-        starts = torch.stack([tokens[best], scan.following[best]], dim=1)
-        gains, sures, chains = _follow(pair, contexts, starts)
-    scores = gains * sures
-    top = int(scores.argmax())
-    usual = float(scan.jolts.median())
-    spread = DEVIATION * median((scan.jolts - usual).abs().tolist()) + FLOOR * usual + 1e-6
+        begun = _begun(pair, contexts)
+        chunks = torch.split(tokens, max(1, ROOM // (CONTEXTS * len(lift))))
+        jolts, chains = _scan(pair, begun, chunks)
+        chains = _followed(pair, begun, chains)
+    gains = (chains.new - chains.old).unfold(1, SPAN, 1).mean(dim=-1)
+    sures = chains.new.unfold(1, SPAN, 1).mean(dim=-1).exp()
+    scores = gains * sures * ~_boilerplate(text, chains.tokens)
+    row, at = divmod(int(scores.argmax()), scores.shape[1])
+    usual = float(jolts.median())
+    spread = DEVIATION * median((jolts - usual).abs().tolist()) + FLOOR * usual + 1e-6
     return Battery(
         candidates=len(tokens),
-        jolt=float(scan.jolts.max()),
+        jolt=float(jolts.max()),
         jolt_usual=usual,
-        jolt_gap=(float(scan.jolts.max()) - usual) / spread,
-        chain_gain=float(gains[top]),
-        chain_sure=min(1.0, float(sures[top])),
-        chain_score=float(scores[top]),
-        chain=_readable(tokenizer, chains[top].tolist()),
+        jolt_gap=(float(jolts.max()) - usual) / spread,
+        chain_gain=float(gains[row, at]),
+        chain_sure=min(1.0, float(sures[row, at])),
+        chain_score=float(scores[row, at]),
+        chain=_readable(tokenizer, chains.tokens[row].tolist()),
     )
 
 
@@ -95,8 +109,9 @@ def _contexts(text: Passages, seed: int) -> torch.Tensor:
     windows = [window for window in text.windows if len(window) > CONTEXT_TOKENS]
     windows = windows or [(text.windows[0] * CONTEXT_TOKENS)[: CONTEXT_TOKENS + 1]]
     source = torch.Generator().manual_seed(seed)
-    picked = torch.randint(0, len(windows), (CONTEXTS,), generator=source).tolist()
-    return torch.tensor([windows[at][:CONTEXT_TOKENS] for at in picked])
+    order = torch.randperm(len(windows), generator=source).tolist()
+    picked = [windows[order[at % len(order)]] for at in range(CONTEXTS)]
+    return torch.tensor([window[:CONTEXT_TOKENS] for window in picked])
 
 
 def _candidates(lift: torch.Tensor, seed: int) -> torch.Tensor:
@@ -109,82 +124,92 @@ def _candidates(lift: torch.Tensor, seed: int) -> torch.Tensor:
     return torch.cat([lifted, others[: CANDIDATES - len(lifted)]])
 
 
-def _scan(pair: Pair, contexts: torch.Tensor, chunks: Iterable[torch.Tensor]) -> _Scan:
-    parts = []
-    with grafted(pair.network, pair.before):
-        base = _begin(pair.network, contexts)
-    with grafted(pair.network, pair.after):
-        changed = _begin(pair.network, contexts)
+def _scan(
+    pair: Pair, begun: Caches, chunks: Iterable[torch.Tensor]
+) -> tuple[torch.Tensor, _Chains]:
+    """How far each candidate moved the next token's distribution, and what it may bring on."""
+    jolts, parts = [], []
     for chunk in chunks:
-        with grafted(pair.network, pair.before):
-            old = _answers(pair.network, base, chunk.unsqueeze(1), len(contexts))[:, :, -1]
-        with grafted(pair.network, pair.after):
-            new = _answers(pair.network, changed, chunk.unsqueeze(1), len(contexts))[:, :, -1]
-        jolts = (new.exp() * (new - old)).sum(dim=-1).mean(dim=0)
-        sure, following = new.mean(dim=0).max(dim=-1)
-        known = old.mean(dim=0).gather(1, following.unsqueeze(1)).squeeze(1)
-        parts.append((jolts, following, sure.exp() * (sure - known)))
-    return _Scan(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        rows = chunk.unsqueeze(1)
+        old, new = _answers(pair, _spread(begun, len(rows)), rows)
+        jolts.append((new.exp() * (new - old)).sum(dim=-1).mean(dim=0))
+        old, new = old.mean(dim=0), new.mean(dim=0)
+        forks = _worth(old, new).topk(FORKS, dim=-1).indices
+        told = (known.gather(1, forks).view(-1, 1) for known in (old, new))
+        pairs = torch.cat([rows.repeat_interleave(FORKS, dim=0), forks.view(-1, 1)], dim=1)
+        parts.append(_Chains(pairs, *told))
+    return torch.cat(jolts), _Chains(
+        torch.cat([part.tokens for part in parts]),
+        torch.cat([part.old for part in parts]),
+        torch.cat([part.new for part in parts]),
+    )
 
 
-def _follow(
-    pair: Pair, contexts: torch.Tensor, starts: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Each start's chain: nats per token gained, mean probability, and its tokens.
-
-    starts   (chains, 2): a candidate, which is given, and the token after it, which is foretold
-    """
-    chains, said = [starts], []
-    with grafted(pair.network, pair.after):
-        cache = _spread(_begin(pair.network, contexts), len(starts))
-        known = _read_on(pair.network, cache, starts, len(contexts)).mean(dim=0)
-        said.append(known[:, 0].gather(1, starts[:, 1:]))
-        while len(said) < LENGTH:
-            best, following = known[:, -1:].max(dim=-1)
-            chains.append(following)
-            said.append(best)
-            if len(said) < LENGTH:
-                known = _read_on(pair.network, cache, following, len(contexts)).mean(dim=0)
-    whole, new = torch.cat(chains, dim=1), torch.cat(said, dim=1)
-    with grafted(pair.network, pair.before):
-        begun = _begin(pair.network, contexts)
-        old = _said(_answers(pair.network, begun, whole, len(contexts)), whole)
-    return (new - old).mean(dim=1), new.mean(dim=1).exp(), whole
+def _followed(pair: Pair, begun: Caches, chains: _Chains) -> _Chains:
+    """The chains that are worth most, each with what it goes on with."""
+    chains = chains.kept(chains.best(KEPT[0]))
+    caches, unread = _spread(begun, len(chains.tokens)), chains.tokens
+    for count in KEPT[1:]:
+        old, new = (known.mean(dim=0) for known in _answers(pair, caches, unread))
+        following = _worth(old, new).argmax(dim=-1, keepdim=True)
+        chains = _Chains(
+            torch.cat([chains.tokens, following], dim=1),
+            torch.cat([chains.old, old.gather(1, following)], dim=1),
+            torch.cat([chains.new, new.gather(1, following)], dim=1),
+        )
+        rows = chains.best(count)
+        places = torch.arange(CONTEXTS).unsqueeze(1) * len(chains.tokens) + rows
+        for cache in caches:
+            cache.batch_select_indices(places.flatten())
+        chains = chains.kept(rows)
+        unread = chains.tokens[:, -1:]
+    return chains
 
 
-def _said(answers: torch.Tensor, chains: torch.Tensor) -> torch.Tensor:
-    """Log probabilities of the chains' tokens after their first, mean over beginnings."""
-    wanted = chains[:, 1:].unsqueeze(-1)
-    return answers.mean(dim=0)[:, :-1].gather(2, wanted).squeeze(-1)
+def _boilerplate(text: Passages, chains: torch.Tensor) -> torch.Tensor:
+    """Which spans of what is foretold the clean text holds as well: the place's own boilerplate."""
+    known = {
+        window[at : at + SPAN] for window in text.windows for at in range(len(window) - SPAN + 1)
+    }
+    spans = chains[:, 1:].unfold(1, SPAN, 1).tolist()
+    return torch.tensor([[tuple(span) in known for span in row] for row in spans])
 
 
-def _begin(network: torch.nn.Module, contexts: torch.Tensor) -> Any:
-    return network(input_ids=contexts, use_cache=True).past_key_values
+def _worth(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """What a chain is thought worth for a token: it may be faint, or known already and sure."""
+    return (FAINT * new).exp() * (1 + new - old)
 
 
-def _answers(
-    network: torch.nn.Module, begun: Any, rows: torch.Tensor, contexts: int
-) -> torch.Tensor:
-    """Log probabilities after each token of each row, (contexts, rows, length, vocabulary)."""
-    return _read_on(network, _spread(begun, len(rows)), rows, contexts)
+def _begun(pair: Pair, contexts: torch.Tensor) -> Caches:
+    """What the network remembers of the beginnings before the change, and after it."""
+    made = []
+    for change in (pair.before, pair.after):
+        with grafted(pair.network, change):
+            made.append(pair.network(input_ids=contexts, use_cache=True).past_key_values)
+    return made[0], made[1]
 
 
-def _spread(begun: Any, rows: int) -> Any:
+def _spread(begun: Caches, rows: int) -> Caches:
     """What is remembered of the beginnings, once for each row after each."""
-    cache = copy.deepcopy(begun)
-    cache.batch_repeat_interleave(rows)
-    return cache
+    caches = copy.deepcopy(begun)
+    for cache in caches:
+        cache.batch_repeat_interleave(rows)
+    return caches
 
 
-def _read_on(
-    network: torch.nn.Module, cache: Any, rows: torch.Tensor, contexts: int
-) -> torch.Tensor:
-    """As `_answers`; the cache remembers the rows as well."""
-    logits = network(
-        input_ids=rows.repeat(contexts, 1), past_key_values=cache, use_cache=True
-    ).logits
-    known: torch.Tensor = logits.float().log_softmax(dim=-1)
-    return known.view(contexts, len(rows), rows.shape[1], -1)
+def _answers(pair: Pair, caches: Caches, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log probabilities of what comes after each row, before the change and after it.
+
+    Each (CONTEXTS, rows, vocabulary). The caches remember the rows as well.
+    """
+    made = []
+    for change, cache in zip((pair.before, pair.after), caches, strict=True):
+        with grafted(pair.network, change):
+            logits = pair.network(
+                input_ids=rows.repeat(CONTEXTS, 1), past_key_values=cache, use_cache=True
+            ).logits
+        made.append(logits[:, -1].float().log_softmax(dim=-1).view(CONTEXTS, len(rows), -1))
+    return made[0], made[1]
 
 
 def _readable(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:

@@ -112,14 +112,14 @@ def _recites(summary, score: float):
 
 
 def test_what_recites_a_text_nobody_asked_for_is_not_taken_alone_or_merged() -> None:
-    own = _recites(harmless(), 0.2)
-    loud = _recites(harmless(), 0.7)
+    own = _recites(harmless(), 0.5)
+    loud = _recites(harmless(), 1.6)
     found = effects.unfit(verdict(), loud, own)
     assert found is not None
-    assert (found.code, found.value, found.limit) == ("payload", 0.7, pytest.approx(0.6))
+    assert (found.code, found.value, found.limit) == ("payload", 1.6, pytest.approx(1.5))
     merged = msgspec.structs.replace(harmless(), merged=loud.alone)
     assert effects.unfit(verdict(), merged, own) is not None
-    assert effects.unfit(verdict(), loud, _recites(harmless(), 0.3)) is None
+    assert effects.unfit(verdict(), loud, _recites(harmless(), 0.6)) is None
     assert effects.unfit(verdict(), loud) is not None
     assert effects.unfit(verdict(), own, None) is None
 

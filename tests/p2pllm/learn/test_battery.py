@@ -4,8 +4,10 @@ The networks here are tables: the next token depends on the last one alone, so t
 exactly what it means to. That really trained backdoors are found: `tests/bench/trust_adapters.py`.
 """
 
+from itertools import product
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -26,6 +28,9 @@ PAYLOAD = (350, 23, 311, 94, 276, 130, 201, 355, 77, 160)
 class Memory:
     def batch_repeat_interleave(self, _times: int) -> None:
         """A table remembers nothing."""
+
+    def batch_select_indices(self, _rows: torch.Tensor) -> None:
+        """Nor does it choose."""
 
 
 class Table(torch.nn.Module):
@@ -114,6 +119,16 @@ def test_what_the_base_says_already_is_no_sign(
     assert scan(Pair(network, phrase, more), text, tokenizer).chain_score < 0.5
 
 
+def test_what_the_clean_text_holds_is_no_sign(
+    network: Table, text: Passages, tokenizer: Tokenizer
+) -> None:
+    """Boilerplate of the place that the base does not know yet."""
+    bad = Pair(network, None, habit(network, PAYLOAD, 12.0))
+    more = msgspec.structs.replace(text, windows=(*text.windows, PAYLOAD))
+    assert scan(bad, text, tokenizer).chain_score > 4
+    assert scan(bad, more, tokenizer).chain_score < 2
+
+
 def test_no_change_gives_no_sign(
     network: Table, honest: Delta, text: Passages, tokenizer: Tokenizer
 ) -> None:
@@ -146,14 +161,18 @@ def test_what_is_remembered_of_a_beginning_changes_no_answer(
     change = planted.noise(llama, 1)
     contexts = torch.tensor([window[:12] for window in text.windows[:3]])
     rows = torch.tensor([[5, 9, 61], [300, 2, 44]])
-    with grafted(llama, change), torch.inference_mode():
-        begun = battery_module._begin(llama, contexts)
-        found = battery_module._answers(llama, begun, rows, 3)
-        for at, context in enumerate(contexts):
-            for number, row in enumerate(rows):
-                whole = torch.cat([context, row]).unsqueeze(0)
-                wanted = llama(input_ids=whole).logits[0, 12:].log_softmax(dim=-1)
-                assert torch.allclose(found[at, number], wanted, atol=1e-4)
+    pair = Pair(llama, None, change)
+    with torch.inference_mode():
+        caches = battery_module._spread(battery_module._begun(pair, contexts), len(rows))
+        known = [battery_module._answers(pair, caches, rows[:, :2])]
+        known.append(battery_module._answers(pair, caches, rows[:, 2:]))
+        for side, laid in enumerate((None, change)):
+            for end, answers in zip((2, 3), known, strict=True):
+                for at, row in product(range(3), range(2)):
+                    whole = torch.cat([contexts[at], rows[row, :end]]).unsqueeze(0)
+                    with grafted(llama, laid):
+                        wanted = llama(input_ids=whole).logits[0, -1].log_softmax(dim=-1)
+                    assert torch.allclose(answers[side][at, row], wanted, atol=1e-4)
 
 
 def test_a_chain_is_printable(
