@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from node.library import Held, Library, Origin
+from p2pllm import durable
 from p2pllm import manifest as manifests
 from p2pllm.errors import LocalError
 from p2pllm.ids import ContentId
@@ -146,12 +147,26 @@ class Models:
         shutil.rmtree(folder, ignore_errors=True)
 
     def export(self, manifest: Manifest, dest: Path) -> Path:
-        """A copy of a model's files in a folder of the user's, which must be new or empty."""
-        if dest.exists() and any(dest.iterdir()):
-            raise LocalError("E0204", f"{dest} is not empty", fix=["name a new folder"])
+        """A copy of a model's files in a folder of the user's, which must be new or empty.
+
+        They are written inside it, as what it stands in may be another file system or not ours to
+        write to; what a killed copy left is no obstacle.
+        """
+        names = {file.path for file in manifest.files}
+        making = durable.making(dest / "copy")
         dest.mkdir(parents=True, exist_ok=True)
-        for file in manifest.files:
-            shutil.copyfile(self.store.path(file.blake3), dest / file.path)
+        ours = {making.name, *names} if making.exists() else set()
+        if {path.name for path in dest.iterdir()} - ours:
+            raise LocalError("E0204", f"{dest} is not empty", fix=["name a new folder"])
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir()
+        try:
+            for file in manifest.files:
+                shutil.copyfile(self.store.path(file.blake3), making / file.path)
+            for name in names:
+                os.rename(making / name, dest / name)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
         return dest
 
     def _blobs_of(self, manifest_id: ContentId) -> set[ContentId]:

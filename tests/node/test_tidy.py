@@ -5,12 +5,14 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 import trio
 
 from node.library import Library
 from node.models import Models
 from node.tidy import KEEP_CHECKPOINT_S, look_over, tidy
-from p2pllm import keys
+from p2pllm import durable, keys
+from p2pllm.errors import LocalError
 from p2pllm.manifest import Manifest, model_id
 from p2pllm.names import Place
 from p2pllm.store import Store
@@ -100,3 +102,30 @@ def test_a_changed_folder_is_laid_out_anew_and_what_lacks_bytes_is_named(tmp_pat
         assert look_over(models) == [held.ref]
         assert not folder.exists()
         tidy(tmp_path, models, 0.0)  # and a start goes on without it
+
+
+def test_a_copy_that_was_killed_or_failed_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, folder = _kept(tmp_path)
+    with closing(models.store), closing(models.library):
+        manifest = models.manifest(models.library.models()[0].manifest)
+        dest = tmp_path / "mine" / "copy"
+        making = durable.making(dest / "copy")
+        making.mkdir(parents=True)  # as a kill leaves it
+        (making / "config.json").write_text("{")
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "copyfile", _full)
+            with pytest.raises(OSError, match="full"):
+                models.export(manifest, dest)
+        assert not list(dest.iterdir())
+        assert models.export(manifest, dest) == dest
+        assert [path.name for path in dest.iterdir()] == ["config.json"]
+        assert (dest / "config.json").read_text() == (folder / "config.json").read_text()
+        with pytest.raises(LocalError, match="not empty"):
+            models.export(manifest, dest)
+
+
+def _full(_source: Path, target: Path) -> None:
+    target.write_text("{")
+    raise OSError("full")
