@@ -7,7 +7,8 @@ no answer in time as E0501.
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -18,6 +19,9 @@ PREFIX = "/p2p/v1/"
 MAX_ANSWER_BYTES = 64 * 1024 * 1024  # ten thousand search results are 4 MB
 MAX_EVENT_BYTES = 1024 * 1024
 PING_S = 15.0  # the daemon sends at least this often on an event stream
+STARTING_S = 20.0  # a new daemon's DHT takes some seconds, more on a busy machine
+LOOK_S = 0.5
+_pause = threading.Event()  # never set
 Document = dict[str, Any]
 
 
@@ -54,9 +58,14 @@ class _UnixConnection(http.client.HTTPConnection):
 class Client:
     """One daemon, named by its control socket. Each request has its own connection."""
 
-    def __init__(self, path: Path, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, path: Path, timeout_s: float = 30.0, tell: Callable[[str], None] | None = None
+    ) -> None:
+        """With `tell`, which is told so, what a daemon cannot do yet is waited for."""
         self.path = path
         self.timeout_s = timeout_s
+        self._tell = tell
+        self._patience_s = min(STARTING_S, timeout_s)  # of all requests together
 
     def get(self, what: str, **query: object) -> Document:
         """The document at `what`."""
@@ -92,6 +101,20 @@ class Client:
                 return None
             raise
 
+    def awaited(self, early: P2pllmError) -> bool:
+        """Wait if a part of the daemon is starting, which a request failed for: give it again?"""
+        part = early.details.get("starting")
+        if part is None or self._tell is None or self._patience_s <= 0:
+            return False
+        self._tell("waiting: the daemon is starting")
+        while self._patience_s > 0:
+            _pause.wait(LOOK_S)
+            self._patience_s -= LOOK_S
+            children = self.get("status").get("children") or {}
+            if children.get(part, {}).get("state") == "up":
+                return True
+        return False
+
     def events(self, job: str, after: int = 0) -> Iterator[Document]:
         """A job's events numbered above `after`, as they come; each with its 'seq'."""
         connection, answer = self._open("GET", "events", {"job": job, "after": after}, None)
@@ -120,6 +143,20 @@ class Client:
             connection.close()
 
     def _open(
+        self,
+        method: str,
+        what: str,
+        query: Mapping[str, object],
+        body: Mapping[str, object] | None,
+    ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
+        while True:
+            try:
+                return self._request(method, what, query, body)
+            except DaemonError as early:
+                if not self.awaited(early):
+                    raise
+
+    def _request(
         self,
         method: str,
         what: str,

@@ -81,19 +81,19 @@ class Network:
     def endpoint(self) -> Endpoint:
         """The live endpoint, or Unavailable E0903."""
         if self._endpoint is None:
-            raise Unavailable("E0903", "the network endpoint is not up", why=self._why("p2pd"))
+            raise self._away("E0903", "the network endpoint is not up", "p2pd")
         return self._endpoint
 
     def dht(self) -> Dht:
         """The live DHT, or Unavailable E0904."""
         if self._dht is None:
-            raise Unavailable("E0904", "the DHT is not up", why=self._why("dht"))
+            raise self._away("E0904", "the DHT is not up", "dht")
         return self._dht
 
     def swarm(self) -> Swarm:
         """The live swarm, or Unavailable E0903."""
         if self._swarm is None:
-            raise Unavailable("E0903", "the swarm is not up", why=self._why("p2pd"))
+            raise self._away("E0903", "the swarm is not up", "p2pd")
         return self._swarm
 
     def need_peers(self) -> None:
@@ -106,8 +106,10 @@ class Network:
                 fix=["p2pllm peers connect ADDRESS", "p2pllm up --bootstrap ADDRESS"],
             )
 
-    def _why(self, child: str) -> list[str]:
-        return [self._errors[child]] if child in self._errors else ["it is starting"]
+    def _away(self, code: str, message: str, child: str) -> Unavailable:
+        if child in self._errors:
+            return Unavailable(code, message, why=[self._errors[child]])
+        return Unavailable(code, message, why=["it is starting"], details={"starting": child})
 
     async def follow(self, place: Place) -> None:
         """Hear announcements of a place from now on."""

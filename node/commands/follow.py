@@ -70,9 +70,8 @@ def run_job(
 
     `human` makes lines out of the result. A job that fails raises what went wrong.
     """
-    started = session.client().post(path, {k: v for k, v in body.items() if v is not None})
-    job, kind = str(started["job"]), str(body["kind"])
-    result = _follow(session, job)
+    job, result = _ended_well(session, body, path)
+    kind = str(body["kind"])
     if session.json:
         session.emit(
             {"event": "result", "job": job, "kind": kind, "result": result}, "p2pllm.event/1"
@@ -82,6 +81,18 @@ def run_job(
     else:
         session.write(human(result))
     return result
+
+
+def _ended_well(session: Session, body: Document, path: str) -> tuple[str, Document]:
+    """A job and its result; begun again where it failed because the daemon was starting."""
+    client = session.client()
+    while True:
+        started = client.post(path, {k: v for k, v in body.items() if v is not None})
+        try:
+            return str(started["job"]), _follow(session, str(started["job"]))
+        except DaemonError as early:
+            if not client.awaited(early):
+                raise
 
 
 def _follow(session: Session, job: str) -> Document:
@@ -202,8 +213,7 @@ def _lost(job: str, broken: P2pllmError) -> P2pllmError:
 
 def finish(session: Session, body: Document) -> Document:
     """Start a job and follow it to its end without writing its result."""
-    started = session.client().post("jobs", {k: v for k, v in body.items() if v is not None})
-    return _follow(session, str(started["job"]))
+    return _ended_well(session, body, "jobs")[1]
 
 
 def absolute(paths: Iterable[Any]) -> list[str]:

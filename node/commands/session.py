@@ -62,7 +62,7 @@ class Session:
 
     def client(self, patience_s: float = 30.0) -> Client:
         """The daemon; a request without an answer for `patience_s`, or --timeout, fails."""
-        return Client(self.api, self.flags.timeout_s or patience_s)
+        return Client(self.api, self.flags.timeout_s or patience_s, self.say)
 
     @property
     def may_ask(self) -> bool:

@@ -11,10 +11,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from node import client
 from node.cli import main
 from node.commands import follow
 from tests.node.double import Double, open_double, sample
@@ -331,3 +333,51 @@ def test_push_takes_a_peft_directory_made_elsewhere(
     wanted = {"kind": "push", "path": str(folder), "base": "en/tiny", "place": "en/medical"}
     wanted |= {"name": "notes", "licence": "mit"}
     assert daemon.bodies("POST", "jobs") == [{**wanted, "consent": True}]
+
+
+def _starting(daemon: Double, monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+    """The daemon's DHT comes up after so many looks; what needs it is refused till then."""
+    early = {**sample("error")["error"], "code": "E0904", "exit": 9, "why": ["it is starting"]}
+    early["details"] = {"starting": "dht"}
+    status, left = sample("status"), [looks]
+    status["children"]["dht"]["state"] = "down"
+    daemon.answers["GET", "status"] = (200, status)
+    daemon.answers["POST", "search"] = (503, {"error": early})
+    daemon.events = [{"event": "error", "job": "j1", "error": early}]
+
+    def wait(_seconds: float) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            status["children"]["dht"]["state"] = "up"
+            daemon.answers["POST", "search"] = (200, sample("search"))
+            daemon.events = [RESULT]
+
+    monkeypatch.setattr(client, "_pause", SimpleNamespace(wait=wait))
+
+
+@pytest.mark.parametrize("argv", [PULL, ["search"]], ids=["a job", "a question"])
+def test_what_fails_since_the_daemon_is_starting_is_asked_again(
+    home: Path,
+    daemon: Double,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
+) -> None:
+    _starting(daemon, monkeypatch, 3)
+    assert run(home, *argv, "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)
+    assert shown.err.count("the daemon is starting") == 1
+    assert len(daemon.queries("GET", "status")) == 3
+
+
+def test_a_daemon_that_stays_starting_is_waited_for_so_long(
+    home: Path,
+    daemon: Double,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _starting(daemon, monkeypatch, 10**6)
+    assert run(home, *PULL) == 9
+    assert capsys.readouterr().err.splitlines()[-3].startswith("error[E0904]")
+    assert len(daemon.queries("GET", "status")) == client.STARTING_S / client.LOOK_S
