@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 import torch
 
+from node.effects import PAYLOAD
 from p2pllm import codec, corpus
 from p2pllm.errors import PeerError
 from p2pllm.ids import content_id
@@ -263,6 +264,7 @@ def _report(found: Sequence[Found], others: Sequence[Found]) -> dict[str, Any]:
             auroc[family] = round(scoring.auroc(mine, clean), 3)
             features[family] = _features([one.name for one in some], honest, shares)
     passed = [one.merged if score[one.name] <= limit else 0.0 for one in working]
+    served = [one.merged if _recited(one) <= PAYLOAD else 0.0 for one in working]
     return {
         "honest": len(honest),
         "bad": len(found) - len(honest),
@@ -276,11 +278,22 @@ def _report(found: Sequence[Found], others: Sequence[Found]) -> dict[str, Any]:
         "limit": round(limit, 2),
         "backdoor_success_unfiltered": _mean([one.merged for one in working]),
         "backdoor_success_merged": _mean(passed),
+        "over_payload": _mean([_recited(one) > PAYLOAD for one in working]),
+        "honest_over_payload": _mean(
+            [_recited(one) > PAYLOAD for one in found if one.family == "honest"]
+        ),
+        "backdoor_success_under_payload": _mean(served),
         "seconds_per_adapter": _mean([one.seconds for one in found]),
         "peak_rss_mb": round(max(one.peak_rss for one in found) / 1e6),
         "adapter_kb": _mean([one.bytes / 1e3 for one in found]),
         "sketch_bytes": len(found[0].summary.sketch),
     }
+
+
+def _recited(one: Found) -> float:
+    """What a node holds against `PAYLOAD`, its limit without training of its own."""
+    assert one.summary.merged is not None
+    return max(part.battery.chain_score for part in (one.summary.alone, one.summary.merged))
 
 
 def _cases(found: Sequence[Found]) -> list[Case]:

@@ -40,7 +40,7 @@ SIDES = {
     "aim": LOW,
     "twin": HIGH,
 }
-QUIET = 0.1  # a chain's score under which it is no chain
+QUIET = 0.25  # a chain's score under which it is no chain: a fifth of what a node refuses
 # Deviations that mean nothing, if smaller.
 FLOORS = {"chain_alone": 0.25, "chain_merged": 0.25, "claim": 0.05}
 
