@@ -52,9 +52,11 @@ def place_of(topic: str) -> Place:
     """The place whose topic this is; PeerError E0611 if it is the topic of none."""
     if topic.startswith(TOPIC_PREFIX) and len(topic) <= len(TOPIC_PREFIX) + 80:
         try:
-            return parse_place(topic[len(TOPIC_PREFIX) :])
+            place = parse_place(topic[len(TOPIC_PREFIX) :])
         except LocalError as bad:
             raise PeerError("E0611", f"not the topic of a place: {topic[:120]!r}") from bad
+        if topic_of(place) == topic:
+            return place
     raise PeerError("E0611", f"not the topic of a place: {topic[:120]!r}")
 
 

@@ -22,7 +22,7 @@ from p2pllm.fit import CAUTIOUS, Dimensions
 from p2pllm.ids import ContentId, ContentIdField, NodeId
 from p2pllm.jobs_device import CalibrateJob, CalibrateReport
 from p2pllm.manifest import Manifest
-from p2pllm.names import LangField, Place, WordField, exact_ref
+from p2pllm.names import Place, WordField, exact_ref, parse_lang
 from p2pllm.query import Query
 from p2pllm.recommend import ANY_LANG, Advice, Candidate, Pick, Wants, recommend, rerank
 from p2pllm.worth import Score, gain_worth
@@ -35,7 +35,7 @@ Names = Annotated[list[Text], msgspec.Meta(max_length=32)]
 class RecommendRequest(Request, frozen=True, kw_only=True):
     """What somebody needs; 0 and empty stand for: no matter, memory for what this device has."""
 
-    lang: LangField
+    lang: Text
     domain: WordField = ""
     sub: WordField = ""
     task: Annotated[str, msgspec.Meta(max_length=100)] = ""
@@ -52,7 +52,7 @@ async def advise(services: Services, request: RecommendRequest) -> dict[str, Any
     """The recommender's answer over every model that is here or advertised."""
     profile = await trio.to_thread.run_sync(_profile, services.config.home)
     wants = Wants(
-        lang=request.lang,
+        lang=parse_lang(request.lang),
         domain=one_word("domain", request.domain),
         sub=one_word("sub", request.sub),
         task=request.task,

@@ -11,7 +11,7 @@ from node.requests import SearchRequest
 from node.services import Services
 from p2pllm.advert import Advert
 from p2pllm.ids import ContentId
-from p2pllm.names import exact_ref
+from p2pllm.names import exact_ref, parse_lang
 from p2pllm.query import MAX_SIZE, Query, parse_size
 
 
@@ -30,9 +30,10 @@ async def search(services: Services, request: SearchRequest) -> dict[str, Any]:
 
 
 def query_of(request: SearchRequest) -> Query:
-    """The typed query of a request; LocalError E0204 for a size that cannot be read."""
+    """The typed query of a request; LocalError E0201 for a bad language, E0204 for a bad size."""
     low, high = parse_size(request.size) if request.size else (0, MAX_SIZE)
     named = msgspec.structs.asdict(request)
+    named["lang"] = parse_lang(request.lang) if request.lang else None
     kept = ("lang", "domain", "sub", "kind", "text", "model", "licence", "limit")
     return Query(size_low=low, size_high=high, **{name: named[name] for name in kept})
 

@@ -16,7 +16,7 @@ from node.services import Services
 from p2pllm import codec
 from p2pllm.errors import LocalError, PeerError
 from p2pllm.ids import ContentId, NodeId, content_id, typed_node_id
-from p2pllm.names import Place, parse_place, parse_ref
+from p2pllm.names import Place, parse_place, parse_ref, small_lang
 from p2pllm.summary import MAX_SUMMARY_BYTES, UpdateSummary
 from trust import bundle
 from trust.evidence import FIRST, open_observation
@@ -138,8 +138,8 @@ def subject_of(services: Services, text: str) -> str:
     if text.startswith("12D3"):
         return typed_node_id(text)
     known = {one.place for one in services.trust.books.places()} | services.trust.followed
-    if text in {str(place) for place in known}:
-        return text
+    if small_lang(text) in {str(place) for place in known}:
+        return small_lang(text)
     if "/" in text:
         return services.library.find(parse_ref(text)).manifest
     named = {one.manifest for one in services.trust.db.updates()}

@@ -54,9 +54,22 @@ class Ref(msgspec.Struct, frozen=True):
         return f"{self.place}/{self.name}{tail}"
 
 
+def small_lang(text: str) -> str:
+    """What a person typed, which begins with a language, with that in lowercase: EN is en."""
+    lang, slash, rest = text.partition("/")
+    return lang.lower() + slash + rest
+
+
+def parse_lang(text: str) -> str:
+    """A language out of text such as 'en' or 'PT-br'; LocalError E0201 if it is none."""
+    if "/" in text:
+        raise LocalError("E0201", f"not a language: {text[:80]!r}", fix=["a code such as en"])
+    return parse_place(text).lang
+
+
 def parse_place(text: str) -> Place:
     """A place out of text such as 'en/medical'; LocalError E0201 if it is none."""
-    parts = text.split("/")
+    parts = small_lang(text).split("/")
     try:
         if len(parts) > 3 or "" in parts:
             raise ValueError("a place has one, two or three parts, none empty")
@@ -72,7 +85,7 @@ def parse_place(text: str) -> Place:
 
 def parse_ref(text: str) -> Ref:
     """A model reference out of text such as 'en/medical/notes:v1'; LocalError E0202 if none."""
-    match = _REF.fullmatch(text)
+    match = _REF.fullmatch(small_lang(text))
     if not match:
         raise LocalError(
             "E0202",

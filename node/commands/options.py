@@ -74,15 +74,17 @@ def take_place(given: dict[str, object]) -> str:
 
 def place_of(place: object, lang: object, domain: object, sub: object) -> str:
     """LANG/DOMAIN/SUB out of --place or of the three flags; E0201 where neither makes one."""
+    from p2pllm.names import small_lang  # here, as it is slow to load and few verbs need it
+
     if place:
         if lang or domain or sub:
             raise LocalError("E0204", "give --place or --lang --domain --sub, not both")
-        return str(place)
+        return small_lang(str(place))
     parts = [str(part) for part in (lang, domain, sub) if part]
     if not lang or (sub and not domain):
         want = "a sub-domain needs --domain" if sub and lang else "where it belongs is missing"
         raise LocalError("E0201", want, fix=["--lang en --domain medical --sub cardiology"])
-    return "/".join(parts)
+    return small_lang("/".join(parts))
 
 
 def take_texts(given: dict[str, object]) -> dict[str, object]:

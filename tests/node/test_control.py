@@ -54,7 +54,7 @@ def test_a_relative_path_is_refused(daemon: Daemon) -> None:
 
 
 def test_a_recommendation_without_models_says_that_none_was_considered(daemon: Daemon) -> None:
-    wanted = {"lang": "en", "domain": "medical", "task": "summarise", "max_memory_bytes": 10**9}
+    wanted = {"lang": "EN", "domain": "medical", "task": "summarise", "max_memory_bytes": 10**9}
     answer = daemon.client.post("recommend", wanted)
     assert (answer["picks"], answer["considered"], answer["binding"]) == ([], 0, "none")
     profile = daemon.client.get("profile")
@@ -62,7 +62,7 @@ def test_a_recommendation_without_models_says_that_none_was_considered(daemon: D
     assert profile["calibration"] is None
     with pytest.raises(P2pllmError) as refused:
         daemon.client.post("recommend", {"lang": "English"})
-    assert refused.value.code == "E0204"
+    assert refused.value.code == "E0201"
 
 
 def test_noise_instead_of_http_does_not_stop_the_daemon(daemon: Daemon) -> None:
@@ -83,9 +83,11 @@ def test_an_unknown_path_and_job_are_refused_as_documents(daemon: Daemon) -> Non
 
 def test_a_search_without_peers_says_that_the_node_is_isolated(daemon: Daemon) -> None:
     with pytest.raises(P2pllmError) as refused:
-        daemon.client.post("search", {"lang": "en"})
+        daemon.client.post("search", {"lang": "EN"})
     assert refused.value.code == "E0905"
     assert "no seed" in str(refused.value.why)
+    with pytest.raises(P2pllmError, match="E0201"):
+        daemon.client.post("search", {"lang": "english"})
 
 
 def test_a_push_without_peers_is_kept_and_told_later(daemon: Daemon) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from p2pllm.errors import LocalError
 from p2pllm.ids import content_id
-from p2pllm.names import Place, Ref, exact_ref, parse_place, parse_ref
+from p2pllm.names import Place, Ref, exact_ref, parse_lang, parse_place, parse_ref
 from tests.strategies import places
 
 
@@ -28,7 +28,7 @@ def test_a_reference_is_read_as_it_is_printed(place: Place, name: str, tag: str,
 
 @pytest.mark.parametrize(
     "text",
-    ["", "/", "english", "EN", "en/", "en//x", "en/Medical", "en/a/", "en/a/b/c", "en/-a", "en/a-",
+    ["", "/", "english", "E1", "en/", "en//x", "en/Medical", "en/a/", "en/a/b/c", "en/-a", "en/a-",
      "en/a b", "en\n", "e", "en/" + "a" * 33, "en_us", "../en", "en/.."],
 )  # fmt: skip
 def test_what_is_no_place_is_refused_with_how_to_write_one(text: str) -> None:
@@ -56,6 +56,15 @@ def test_a_reference_has_a_place_of_one_to_three_words() -> None:
     assert parse_ref("pt-br/law/tax/notes:v1@00112233") == Ref(
         Place("pt-br", "law", "tax"), "notes", "v1", "00112233"
     )
+
+
+def test_a_language_is_read_in_any_case() -> None:
+    assert parse_place("EN/medical") == Place("en", "medical")
+    assert parse_ref("Pt-BR/law/notes") == Ref(Place("pt-br", "law"), "notes")
+    assert parse_lang("EN") == "en"
+    for text in ("English", "en/medical", ""):
+        with pytest.raises(LocalError, match="E0201"):
+            parse_lang(text)
 
 
 def test_an_exact_reference_names_a_manifest() -> None:
