@@ -40,7 +40,7 @@ class ProbeTexts:
             raise LocalError(
                 "E0204",
                 f"{place} has {MAX_FILES} files of probes already",
-                fix=[f"remove some from {folder}"],
+                fix=[f"p2pllm trust probes rm {place}"],
             )
         chosen = corpus.in_order(documents)[:MAX_DOCUMENTS]
         lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in chosen)
@@ -74,10 +74,19 @@ class ProbeTexts:
         folders = [folder for folder in self._folder.iterdir() if folder.is_dir()]
         return sorted(parse_place(folder.name.replace(".", "/")) for folder in folders)
 
-    def forget(self, place: Place) -> None:
-        """Remove the probes of a place."""
-        shutil.rmtree(self._of(place), ignore_errors=True)
+    def remove(self, place: Place, origin: str | None = None) -> bool:
+        """Remove what an origin gave to a place, or all of it; whether there was any.
+
+        These are our copies: the files that they were made from stay.
+        """
+        files = self.files(place)
+        gone = [path for path in files if origin is None or path.stem == origin]
+        for path in gone:
+            path.unlink()
+        if gone == files:
+            shutil.rmtree(self._of(place), ignore_errors=True)
         self._counts.pop(place, None)
+        return bool(gone)
 
     def _of(self, place: Place) -> Path:
         # The words of a place hold no '.', so no two places share a folder.

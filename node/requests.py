@@ -291,6 +291,13 @@ class ProbesRequest(Request, frozen=True, kw_only=True):
     paths: Annotated[list[Text], msgspec.Meta(min_length=1, max_length=256)]
 
 
+class ProbesRemoval(Request, frozen=True, kw_only=True):
+    """Judge a place no longer with the text that these paths gave together, or with any."""
+
+    place: Text
+    paths: Annotated[list[Text], msgspec.Meta(max_length=256)] = []
+
+
 class FollowRequest(Request, frozen=True, kw_only=True):
     """Judge and serve the updates of a place, or stop."""
 

@@ -10,6 +10,7 @@ import trio
 from node import serving_set
 from node.jobs import Jobs
 from node.requests import (
+    ProbesRemoval,
     ProbesRequest,
     QuarantineRequest,
     StandingRequest,
@@ -113,15 +114,40 @@ async def probes(services: Services, _jobs: Jobs, body: bytes, _query: Query) ->
     request = parse(body, ProbesRequest)
     place, texts = parse_place(request.place), services.trust.probes
     documents = await trio.to_thread.run_sync(texts.read, request.paths)
-    name = content_id("\0".join(sorted(request.paths)).encode())[:16]
-    count = await trio.to_thread.run_sync(texts.add, place, documents, f"given-{name}")
+    count = await trio.to_thread.run_sync(texts.add, place, documents, _gift(request.paths))
     services.trust.wake()
     return {"schema": "p2pllm.probes/1", "place": str(place), "documents": count}
+
+
+async def remove_probes(services: Services, _jobs: Jobs, body: bytes, _query: Query) -> Document:
+    """Forget our copy of text that a place was judged with."""
+    request = parse(body, ProbesRemoval)
+    place, texts = parse_place(request.place), services.trust.probes
+    gift = _gift(request.paths) if request.paths else None
+    if not await trio.to_thread.run_sync(texts.remove, place, gift):
+        raise LocalError(
+            "E0407",
+            f"no text judges {place} that was given so" if gift else f"no text judges {place}",
+            fix=[
+                "name the files as they were given, all of one add together",
+                f"p2pllm trust probes rm {place} removes all",
+            ]
+            if gift
+            else ["p2pllm trust probes ls"],
+        )
+    services.trust.wake()
+    count = await trio.to_thread.run_sync(texts.count, place)
+    return {"schema": "p2pllm.probes/1", "place": str(place), "documents": count}
+
+
+def _gift(paths: list[str]) -> str:
+    return "given-" + content_id("\0".join(sorted(paths)).encode())[:16]
 
 
 ROUTES: list[tuple[str, str, Callable[..., Awaitable[Document]]]] = [
     ("POST", "/trust", set_standing),
     ("POST", "/trust/probes", probes),
+    ("DELETE", "/trust/probes", remove_probes),
     ("POST", "/quarantine", put_out),
     ("DELETE", "/quarantine", let_back),
 ]

@@ -243,11 +243,34 @@ def probes_add(session: Session, place: str, files: tuple[str, ...]) -> None:
     FILES hold text of the kind that the place is about: .txt, .md, .jsonl, or folders of them.
     """
     body = {"place": place, "paths": absolute(list(files))}
-    document = session.client(MEASURE_S).post("trust/probes", body)
-    count = document.get("probes", document.get("documents"))
-    said = f"{count} documents judge {render.clean(place)}" if count else f"kept for {place}"
-    session.show(document, "p2pllm.probes/1", lambda d: [render.clean(said)])
+    _show_probes(session, session.client(MEASURE_S).post("trust/probes", body))
 
 
-probes = verbs("probes", "Text that updates are judged with.", [probes_ls, probes_add], probes_ls)
+@verb(name="rm")
+@click.argument("place")
+@click.argument("files", nargs=-1, type=click.Path())
+def probes_rm(session: Session, place: str, files: tuple[str, ...]) -> None:
+    """Judge a place's updates no longer with this text.
+
+    FILES as one add was given them; without any, all text of the place. The node removes its copy,
+    your files stay.
+    """
+    asking = not files and session.may_ask and not session.flags.yes
+    all_of_it = f"Remove all text that judges {render.clean(place)}?"
+    if asking and not click.confirm(all_of_it, err=True):
+        session.say("nothing removed")
+        return
+    body = {"place": place, "paths": absolute(list(files))}
+    _show_probes(session, session.client(MEASURE_S).delete("trust/probes", body))
+
+
+def _show_probes(session: Session, document: Document) -> None:
+    place, count = render.clean(document["place"]), document["documents"]
+    said = f"{count} documents judge {place}" if count else f"no text judges {place} any more"
+    session.show(document, "p2pllm.probes/1", lambda d: [said])
+
+
+probes = verbs(
+    "probes", "Text that updates are judged with.", [probes_ls, probes_add, probes_rm], probes_ls
+)
 trust = verbs("trust", "What this node thinks of others, and why.", [ls, explain, set_, probes], ls)

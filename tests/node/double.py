@@ -47,7 +47,7 @@ POSTS = {
     "follow": "follow",
 }
 DELETES = {"models": "removed", "jobs/j1": "job", "jobs/j2": "job"}
-DELETES |= {"quarantine": "quarantine"}
+DELETES |= {"quarantine": "quarantine", "trust/probes": "probes"}
 
 
 def sample(name: str) -> dict[str, Any]:

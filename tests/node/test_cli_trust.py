@@ -198,6 +198,10 @@ def test_probes_are_sent_as_absolute_paths(
     assert "200 documents judge en/medical" in ask("trust", "probes", "add", "en/medical", "a")[1]
     wanted = {"place": "en/medical", "paths": [str(tmp_path / "a")]}
     assert daemon.bodies("POST", "trust/probes") == [wanted]
+    ask("trust", "probes", "rm", "en/medical", "a")
+    daemon.answers["DELETE", "trust/probes"] = (200, {"place": "en/medical", "documents": 0})
+    assert "no text judges en/medical" in ask("trust", "probes", "rm", "en/medical")[1]
+    assert daemon.bodies("DELETE", "trust/probes") == [wanted, {**wanted, "paths": []}]
 
 
 def test_quarantine_show_explains_who_is_in_it_and_nobody_else(daemon: Double, ask: Ask) -> None:

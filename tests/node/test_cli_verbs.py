@@ -83,6 +83,7 @@ ASKING = [
     (["trust", "set", PEER, "trusted", "--reason", "a friend"], "trust"),
     (["trust", "probes"], "trust"),
     (["trust", "probes", "add", "en/medical", "notes"], "probes"),
+    (["trust", "probes", "rm", "en/medical", "notes"], "probes"),
     (["quarantine"], "quarantine"),
     (["quarantine", "show", REF], "explanation"),
     (["quarantine", "add", REF, "--reason", "spam"], "quarantine"),

@@ -81,6 +81,18 @@ def test_an_unknown_path_and_job_are_refused_as_documents(daemon: Daemon) -> Non
         assert refused.value.code == code
 
 
+def test_probes_that_were_given_are_taken_back_and_their_source_stays(daemon: Daemon) -> None:
+    source = daemon.home.parent / "notes.txt"
+    source.write_text("fever and cells and liver " * 20)
+    given = {"place": "EN/medical", "paths": [str(source)]}
+    assert daemon.client.post("trust/probes", given)["documents"] == 1
+    assert daemon.client.delete("trust/probes", given)["documents"] == 0
+    for again in (given, {"place": "en/medical"}):
+        with pytest.raises(P2pllmError, match="E0407"):
+            daemon.client.delete("trust/probes", again)
+    assert source.exists()
+
+
 def test_a_search_without_peers_says_that_the_node_is_isolated(daemon: Daemon) -> None:
     with pytest.raises(P2pllmError) as refused:
         daemon.client.post("search", {"lang": "EN"})

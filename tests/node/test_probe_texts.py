@@ -32,8 +32,20 @@ def test_the_same_gift_replaces_itself_and_another_adds(tmp_path: Path) -> None:
     texts.add(PLACE, documents(5), "given-1")
     assert texts.add(PLACE, documents(3), "given-1") == 3
     assert texts.add(PLACE, documents(4, "liver"), "given-2") == 7
-    texts.forget(PLACE)
-    assert texts.count(PLACE) == 0
+
+
+def test_a_gift_or_all_is_removed(tmp_path: Path) -> None:
+    texts = ProbeTexts(tmp_path)
+    texts.add(PLACE, documents(3), "given-1")
+    texts.add(PLACE, documents(4, "liver"), "given-2")
+    texts.add(BELOW, documents(2), "given-1")
+    assert not texts.remove(PLACE, "given-3")
+    assert texts.remove(PLACE, "given-1")
+    assert texts.count(PLACE) == 4
+    assert texts.remove(PLACE)
+    assert not texts.remove(PLACE)
+    assert (texts.count(PLACE), texts.count(BELOW)) == (0, 2)
+    assert texts.places() == [BELOW]
 
 
 def test_each_epoch_uses_a_part(tmp_path: Path) -> None:
