@@ -64,23 +64,31 @@ def rm(session: Session, refs: tuple[str, ...]) -> None:
     client = session.client()
     removed: list[object] = []
     withdrawn, freed = False, 0
-    failed: DaemonError | None = None
+    failed: dict[str, DaemonError] = {}
     for ref in refs:
         try:
             answer = client.delete("models", ref=ref)
         except DaemonError as error:
-            failed = failed or error
+            failed[ref] = error
             if len(refs) > 1:
                 session.say(f"{render.clean(ref)}: {render.clean(error.message)}")
             continue
         removed += answer["removed"]
         withdrawn = withdrawn or bool(answer.get("withdrawn"))
         freed += int(answer.get("freed_bytes") or 0)
-    if failed and not removed:
-        raise failed
-    _report(session, {"removed": removed, "withdrawn": withdrawn, "freed_bytes": freed})
-    if failed:
-        raise failed
+    first = next(iter(failed.values()), None)
+    if first and not removed:
+        raise first
+    document: Document = {"removed": removed, "withdrawn": withdrawn, "freed_bytes": freed}
+    document["failed"] = [
+        {"ref": ref, "code": error.code, "message": error.message, "fix": list(error.fix)}
+        for ref, error in failed.items()
+    ]
+    _report(session, document)
+    if first and session.json:  # which holds the error: stdout has one document
+        click.get_current_context().exit(first.exit or int(first.code[1:3]))
+    if first:
+        raise first
 
 
 def _report(session: Session, document: Document) -> None:

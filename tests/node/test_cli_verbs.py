@@ -300,6 +300,20 @@ def test_rm_goes_on_after_one_that_is_not_here(daemon: Double, ask: Ask) -> None
     assert [query["ref"] for query in daemon.queries("DELETE", "models")] == [REF, "en/other"]
 
 
+def test_rm_that_fails_in_part_writes_one_document(
+    daemon: Double, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {"error": {**sample("error")["error"], "code": "E0402", "exit": 4, "message": "no"}}
+    asked = iter([(200, sample("removed")), (404, gone)])
+    monkeypatch.setattr(daemon, "answers", SimpleNamespace(get=lambda *_: next(asked)))
+    status, out, _ = ask("rm", REF, "en/other", "--json")
+    assert (status, out.count("\n")) == (4, 1)
+    document = json.loads(out)
+    assert_shape(document, "removed")
+    failed = [(one["ref"], one["code"]) for one in document["failed"]]
+    assert (document["removed"], failed) == (sample("removed")["removed"], [("en/other", "E0402")])
+
+
 def test_the_greeting_says_what_to_try(home: Path, daemon: Double, ask: Ask) -> None:
     status, out, err = ask()
     assert (status, len(out.splitlines())) == (0, 8)
