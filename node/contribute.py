@@ -88,7 +88,7 @@ async def _from_folder(services: Services, request: PushRequest, report: Report)
             await trio.to_thread.run_sync(_clean_copy, folder, clean)
             proved = await prove(services, clean, base, report, sketch=True)
             held = await keep_adapter(services, clean, base, described)
-            await sketch_ahead(services, held, proved.sketch)
+            await sketch_ahead(services, held, proved.sketch, report)
             return held
         finally:
             shutil.rmtree(clean, ignore_errors=True)
@@ -146,7 +146,8 @@ async def offer(services: Services, held: Held, report: Report) -> dict[str, Any
     network = services.network
     manifest: Manifest = services.models.manifest(held.manifest)
     await network.follow(held.place)
-    await sketch_ahead(services, held, None)  # before anyone hears of it, or they would not ask
+    # Before anyone hears of it, or they would not ask.
+    await sketch_ahead(services, held, None, report)
     network.offers.announce(held)
     services.trust.wake()
     told, advertised, later = 0, False, ""

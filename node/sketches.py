@@ -11,6 +11,7 @@ from statistics import median
 import trio
 
 from gossip.testimony import ANSWER_S, ask_sketch
+from node.jobs import Report
 from node.library import Held
 from node.services import Services
 from node.trust_db import Update
@@ -26,7 +27,9 @@ LONG = 20.0  # times the usual length of what is served
 KNOWN = 64  # sketches of served updates that a new one is held against
 
 
-async def sketch_ahead(services: Services, held: Held, found: SketchReport | None) -> None:
+async def sketch_ahead(
+    services: Services, held: Held, found: SketchReport | None, report: Report
+) -> None:
     """Have a signed sketch of our own adapter to tell; without one peers just fetch it."""
     name = f"sketch/{held.manifest}"
     if held.kind != "adapter" or services.trust.db.fact(name):
@@ -35,7 +38,7 @@ async def sketch_ahead(services: Services, held: Held, found: SketchReport | Non
     if found is None and base is not None:
         job = SketchJob(base_dir=base.folder, adapter_dir=held.folder, model=held.model)
         try:
-            done = await services.learner.run(job, lambda _stage, **_fields: None)
+            done = await services.learner.run(job, report)
         except P2pllmError as fault:
             services.events.emit("sketch", state="failed", code=fault.code, manifest=held.manifest)
             return

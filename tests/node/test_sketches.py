@@ -1,10 +1,16 @@
 """What a kilobyte is enough to refuse, and what has to be measured all the same."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import msgspec
 import pytest
+import trio
 
-from node.sketches import objection
+from node.jobs import Report
+from node.sketches import objection, sketch_ahead
 from node.trust_db import Update
+from p2pllm.errors import LocalError
 from p2pllm.ids import content_id
 from p2pllm.names import Place
 from p2pllm.summary import FORMS, Sketch, quantise
@@ -64,3 +70,25 @@ def test_ones_own_update_again_is_no_copy() -> None:
 
 def test_where_nothing_is_served_a_sketch_refuses_nothing() -> None:
     assert objection(UPDATE, new(norm=1e9), [], wary=True) == ""
+
+
+def test_who_pushes_is_told_what_the_sketch_waits_for() -> None:
+    told = []
+
+    async def run(_job: object, report: Report) -> None:
+        report("waiting", message="another learning job is running")
+        raise LocalError("E1003", "killed")
+
+    base, learner = SimpleNamespace(folder="/base"), SimpleNamespace(run=run)
+    known = SimpleNamespace(db=SimpleNamespace(fact=lambda _name: ""))
+    services: Any = SimpleNamespace(
+        trust=known,
+        learner=learner,
+        library=SimpleNamespace(base_of=lambda _model: base),
+        events=SimpleNamespace(emit=lambda *_, **__: None),
+    )
+    held: Any = SimpleNamespace(
+        manifest=content_id(b"m"), model=content_id(b"b"), kind="adapter", folder="/adapter"
+    )
+    trio.run(sketch_ahead, services, held, None, lambda stage, **_fields: told.append(stage))
+    assert told == ["waiting"]
