@@ -34,6 +34,7 @@ def query_of(request: SearchRequest) -> Query:
     low, high = parse_size(request.size) if request.size else (0, MAX_SIZE)
     named = msgspec.structs.asdict(request)
     named["lang"] = parse_lang(request.lang) if request.lang else None
+    named |= {word: named[word].lower() for word in ("domain", "sub") if named[word]}
     kept = ("lang", "domain", "sub", "kind", "text", "model", "licence", "limit")
     return Query(size_low=low, size_high=high, **{name: named[name] for name in kept})
 

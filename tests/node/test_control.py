@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from node.find import query_of
+from node.requests import SearchRequest
 from p2pllm.errors import P2pllmError
 from tests.node.daemons import Daemon, homes, running, until
 from tests.p2pllm.learn import tiny
@@ -100,6 +102,11 @@ def test_a_search_without_peers_says_that_the_node_is_isolated(daemon: Daemon) -
     assert "no seed" in str(refused.value.why)
     with pytest.raises(P2pllmError, match="E0201"):
         daemon.client.post("search", {"lang": "english"})
+
+
+def test_a_search_reads_names_in_any_case() -> None:
+    query = query_of(SearchRequest(lang="EN", domain="Medical", sub="Heart"))
+    assert (query.lang, query.domain, query.sub) == ("en", "medical", "heart")
 
 
 def test_a_push_without_peers_is_kept_and_told_later(daemon: Daemon) -> None:
