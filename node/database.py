@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gossip.heard import FAULTS
 from p2pllm.durable import disk_full
 from p2pllm.errors import LocalError
 
-FAULTS = (sqlite3.DatabaseError, UnicodeDecodeError)  # what is damaged may be told in no text
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")  # and not the disk, or rights
 
 
