@@ -242,7 +242,8 @@ async def pin(services: Services, _jobs: Jobs, body: bytes, _query: Query) -> Do
     request = parse(body, PinRequest)
     held = services.library.find(parse_ref(request.ref))
     change = services.store.pin if request.pin else services.store.unpin
-    await trio.to_thread.run_sync(change, held.manifest)
+    with services.models.reserve.lent():
+        await trio.to_thread.run_sync(change, held.manifest)
     return {"schema": "p2pllm.pin/1", "ref": held.ref, "pinned": request.pin}
 
 

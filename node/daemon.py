@@ -34,6 +34,7 @@ from node.standing import Faults
 from node.tidy import tidy
 from p2pllm import keys
 from p2pllm.errors import LocalError
+from p2pllm.reserve import reserve_of
 from p2pllm.store import Store
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def _only_one(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as taken:
             raise _in_use(path, file) from taken
+        reserve_of(path.parent.parent).give_up()  # a start writes too; set aside when all is open
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -130,6 +132,7 @@ async def _main(config: Config, models: Models, attached: bool) -> None:
             jobs = Jobs(nursery, models.library, events, time.time)
             control = Control(services, jobs, stop)
             await nursery.start(serve, control, str(config.api))
+            models.reserve.set_aside()
             stream_flows.resume(services, jobs)
             log.info("node %s answers on %s", models.identity.node, config.api)
             nursery.start_soon(network.run)

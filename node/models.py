@@ -18,6 +18,7 @@ from p2pllm.ids import ContentId
 from p2pllm.keys import Identity
 from p2pllm.manifest import MAX_MANIFEST_BYTES, File, Manifest
 from p2pllm.names import exact_ref
+from p2pllm.reserve import reserve_of
 from p2pllm.store import Store
 
 LINK_ABOVE_BYTES = 8 * 1024 * 1024  # larger files share the store's bytes by a hard link
@@ -32,6 +33,7 @@ class Models:
         self.store = store
         self.library = library
         self.identity = identity
+        self.reserve = reserve_of(home)
         self._folders = home / "models"
         self._offered: frozenset[ContentId] | None = None
 
@@ -194,15 +196,17 @@ class Models:
 
     async def drop(self, held: Held) -> int:
         """Forget a model, its folder and the bytes nobody else needs; bytes freed."""
-        self.library.remove(held.manifest)
-        self._offered = None
-        await trio.to_thread.run_sync(partial(shutil.rmtree, held.folder, ignore_errors=True))
-        return sum(size for _, size in await self.collect(dry_run=False))
+        with self.reserve.lent():
+            self.library.remove(held.manifest)
+            self._offered = None
+            await trio.to_thread.run_sync(partial(shutil.rmtree, held.folder, ignore_errors=True))
+            return sum(size for _, size in await self.collect(dry_run=False))
 
     async def collect(self, *, dry_run: bool) -> list[tuple[ContentId, int]]:
         """Remove blobs that no model of ours names; with `dry_run` only say which."""
         roots = (held.manifest for _ in range(1) for held in self.library.models())
-        return await trio.to_thread.run_sync(self.store.gc, roots, dry_run)
+        with self.reserve.lent():
+            return await trio.to_thread.run_sync(self.store.gc, roots, dry_run)
 
 
 def _place(source: Path, target: Path, size: int) -> None:
