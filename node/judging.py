@@ -1,7 +1,8 @@
 """Judge the updates of followed places, one step after the other: fetch, measure, judge, serve.
 
-Nothing acts on a verdict before it is on disk; whatever fails is a refusal with its code, never a
-pass. Where a place has no probes nothing is fetched for it, and its updates wait.
+Nothing acts on a verdict before it is on disk; what fails is never a pass: it waits where the
+fault is ours, and is refused with its code where it may be the update's. Where a place has no
+probes nothing is fetched for it, and its updates wait.
 """
 
 import logging
@@ -13,13 +14,16 @@ import trio
 
 from gossip.announce import open_announce
 from node import effects, gains, gating, round_plan, serving_set
+from node.backoff import pause
 from node.books import LAST, OWN
 from node.fetch_update import bring
 from node.round_job import round_job
 from node.round_plan import Fetch, Measure, Wait
 from node.services import Services
+from node.tidy import look_over
 from node.trust_db import Update
 from p2pllm.errors import P2pllmError
+from p2pllm.ids import ContentId
 from p2pllm.jobs_round import Finding, RoundReport
 from p2pllm.names import Place
 from p2pllm.summary import UpdateSummary
@@ -29,7 +33,7 @@ from trust.reading import Reference, features_of
 
 log = logging.getLogger(__name__)
 LOOK_S = 30.0  # at the latest: our own pushes and changed files are found then
-RETRY_S = 60.0
+RETRY_S, LONGEST_S = 60.0, 3600.0  # waits after a round that failed
 BREATH_S = 1.0  # between two looks at what is not decided
 
 
@@ -38,6 +42,7 @@ async def run(services: Services) -> None:
     trust = services.trust
     for place in sorted(trust.followed):
         hear_again(services, place)
+        open_again(services, place)
         await serving_set.bring_in_line(services, place)
     while True:
         news = trust.news
@@ -102,6 +107,14 @@ def hear_again(services: Services, place: Place) -> None:
         services.trust.hear(open_announce(raw))
 
 
+def open_again(services: Services, place: Place) -> None:
+    """What was refused for a fault of this machine is judged again: it may be mended by now."""
+    for update in services.trust.db.updates(place):
+        again = round_plan.open_again(update)
+        if again is not None:
+            services.trust.db.put(again)
+
+
 def _note_our_own(services: Services, place: Place) -> None:
     """Our own published adapters take part: they say what is usual, and are served too."""
     for held in services.library.models():
@@ -136,8 +149,9 @@ def _has_probes(services: Services, place: Place, updates: Sequence[Update]) -> 
 
 async def _round(services: Services, place: Place, step: Measure) -> None:
     trust, again_at = services.trust, time.time() + services.config.trust.review_s
-    batch = _still_here(services, step.batch)
+    batch = step.batch
     try:
+        batch = await _still_here(services, batch)
         if not batch:
             return
         serving_set.drop(services, place)  # what somebody removed would fail every round
@@ -187,13 +201,27 @@ async def _round(services: Services, place: Place, step: Measure) -> None:
     await serving_set.clear_away(services, place)
 
 
-def _still_here(services: Services, batch: Sequence[Update]) -> list[Update]:
-    """The updates whose bytes are here; one that somebody removed is fetched again."""
-    here = [one for one in batch if services.library.get(one.manifest) is not None]
+async def _still_here(services: Services, batch: Sequence[Update]) -> tuple[Update, ...]:
+    """The updates whose bytes are here and as they were sent; any other is fetched again."""
+    here = []
     for one in batch:
-        if one not in here:
+        if await trio.to_thread.run_sync(_intact, services, one.manifest):
+            here.append(one)
+        else:
             services.trust.db.put(msgspec.structs.replace(one, state="waiting", due_at=0.0))
-    return here
+    return tuple(here)
+
+
+def _intact(services: Services, manifest: ContentId) -> bool:
+    """Whether an update is here; what our disk spoilt is laid out anew, or forgotten."""
+    models, held = services.models, services.library.get(manifest)
+    if held is None or models.is_intact(held):
+        return held is not None
+    services.store.verify()
+    lacking = held.ref in look_over(models)
+    if lacking:
+        services.library.remove(manifest)
+    return not lacking
 
 
 def _decision(verdict: Verdict, summary: UpdateSummary | None, own: UpdateSummary) -> str:
@@ -204,8 +232,10 @@ def _decision(verdict: Verdict, summary: UpdateSummary | None, own: UpdateSummar
 
 
 def _failed(services: Services, batch: Sequence[Update], fault: P2pllmError) -> None:
+    failed = max((one.tries for one in batch), default=0) + 1
+    again_at = time.time() + pause(failed, RETRY_S, LONGEST_S)  # one time: they stay together
     for update in batch:
-        after = round_plan.after_failure(update, fault.code, fault.message, time.time() + RETRY_S)
+        after = round_plan.after_failure(update, fault.code, fault.message, again_at)
         services.trust.db.put(after)
         fields = {"place": str(update.place), "manifest": update.manifest, "by": update.peer}
         services.events.emit("judging", state="failed", code=fault.code, **fields)

@@ -13,7 +13,8 @@ import trio
 from node.library import Held, Library, Origin
 from p2pllm import durable
 from p2pllm import manifest as manifests
-from p2pllm.errors import LocalError
+from p2pllm.digest import blake3_of
+from p2pllm.errors import LocalError, Unavailable
 from p2pllm.ids import ContentId
 from p2pllm.keys import Identity
 from p2pllm.manifest import MAX_MANIFEST_BYTES, File, Manifest
@@ -48,6 +49,14 @@ class Models:
         manifest = self.manifest(manifest_id)
         here = (self.store.has(b) for file in manifest.files for b in (file.blake3, file.chunks))
         return manifest if all(here) else None
+
+    def is_intact(self, held: Held) -> bool:
+        """Whether the folder of a model holds the bytes that its manifest names."""
+        try:
+            files = self.manifest(held.manifest).files
+            return all(_has_bytes(Path(held.folder) / file.path, file.blake3) for file in files)
+        except (Unavailable, OSError):  # the description, or a file, is not there or not to be read
+            return False
 
     async def take_in(self, folder: Path, progress: Progress) -> tuple[File, ...]:
         """Every file of a folder, copied into the store; progress in bytes."""
@@ -207,6 +216,11 @@ class Models:
         roots = (held.manifest for _ in range(1) for held in self.library.models())
         with self.reserve.lent():
             return await trio.to_thread.run_sync(self.store.gc, roots, dry_run)
+
+
+def _has_bytes(path: Path, blob: ContentId) -> bool:
+    with path.open("rb") as file:
+        return blake3_of(file.fileno(), lambda _done: None) == blob
 
 
 def _place(source: Path, target: Path, size: int) -> None:

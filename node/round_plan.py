@@ -14,8 +14,8 @@ from p2pllm.jobs_round import MAX_CANDIDATES
 
 State = Literal["waiting", "fetched", "held", "judged", "refused"]
 MAX_REVIEWS = 8  # rounds that judge one update; harm shows in five
-MAX_TRIES = 3  # of a job that fails for no fault of the update
-MAX_FETCHES = 16  # an hour and a half, in waits that double up to ten minutes
+TOGETHER = 3  # tries beside others, of an update that a job may have died of
+MAX_TRIES = 16  # in waits that double: an hour and a half of fetches, half a day of jobs
 MAX_WAITING = 64  # updates of one publisher at one place that wait at once
 MAX_OF_PLACE = 1024
 
@@ -62,11 +62,24 @@ def _batch(ready: Sequence[Update], now: float) -> tuple[Update, ...]:
     due = [one for one in ready if one.due_at <= now]
     if not due:
         return ()
-    model = min(due, key=lambda one: (one.due_at, one.manifest)).model
+    next_ = min(due, key=lambda one: (one.due_at, one.manifest))
+    if _alone(next_):
+        return (next_,)
     # All that is new goes along with what is due: its window closes with the round.
-    fits = [one for one in ready if one.model == model and (one.state == "fetched" or one in due)]
+    goes = [one for one in ready if (one.state == "fetched" or one in due) and not _alone(one)]
+    fits = [one for one in goes if one.model == next_.model]
     first = sorted(fits, key=lambda one: (one.state != "fetched", one.due_at, one.manifest))
     return tuple(first[:MAX_CANDIDATES])
+
+
+def _alone(update: Update) -> bool:
+    """Whether rounds with it failed so often that it may be what they fail of."""
+    return update.tries >= TOGETHER and may_be_its(update.code)
+
+
+def may_be_its(code: str) -> bool:
+    """Whether a job that failed so may have died of what it measured, or for lack of memory."""
+    return code in ("E0101", "E0708") or code.startswith("E10")
 
 
 def may_wait(same: int, every: int) -> bool:
@@ -100,12 +113,14 @@ def after_round(update: Update, decision: str, again_at: float) -> Update:
 
 
 def after_failure(update: Update, code: str, message: str, again_at: float) -> Update:
-    """An update that could not be fetched or measured, for no fault of its own.
+    """An update that could not be fetched or measured, for no fault of its own that is known.
 
-    It is refused with the code after some tries: what was not judged is never a pass.
+    What was not judged is never a pass. A fault that can only be ours, such as a full disk, is
+    waited out; what nobody hands out, or what jobs die of, is refused with the code in the end.
     """
     tries = update.tries + 1
-    over = tries >= (MAX_FETCHES if update.state == "waiting" else MAX_TRIES)
+    ours = code.startswith(("E03", "E08")) or update.state != "waiting"
+    over = tries >= MAX_TRIES and (may_be_its(code) or not ours)
     return msgspec.structs.replace(
         update,
         state="refused" if over else update.state,
@@ -114,6 +129,14 @@ def after_failure(update: Update, code: str, message: str, again_at: float) -> U
         code=code,
         message=message[:500],
     )
+
+
+def open_again(update: Update) -> Update | None:
+    """A refused update that a fault of ours kept from being judged, to be judged; None: another."""
+    may = may_be_its(update.code) or update.code.startswith(("E03", "E08"))
+    if update.state != "refused" or not may:
+        return None
+    return msgspec.structs.replace(update, state="fetched", tries=TOGETHER, due_at=0.0)
 
 
 def refused(update: Update, code: str, message: str) -> Update:

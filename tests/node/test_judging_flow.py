@@ -23,7 +23,7 @@ from node.events import Events
 from node.judgement import Judgement, open_judgement
 from node.library import Library
 from node.models import Models
-from node.round_plan import fetched
+from node.round_plan import MAX_TRIES, fetched
 from node.standing import Faults
 from node.trust_answers import _bundle
 from node.trust_db import Update
@@ -60,7 +60,7 @@ class Measurer:
     """Answers jobs as a learn process would, from what the files are said to hold."""
 
     def __init__(self) -> None:
-        self.kinds: dict[str, str] = {}  # content id of weights -> good, bad or broken
+        self.kinds: dict[str, str] = {}  # content id of weights -> good…, bad or broken
         self.fault: LocalError | None = None
         self.merges = 0
         self.gains: dict[str, float] = {}  # of documents, by kind
@@ -100,7 +100,7 @@ class Measurer:
         if kind == "broken":
             told = Unmeasured(kind="peer", code="E0609", message="holds NaN")
             return Finding(unmeasured=told)
-        gain = self.gains.get(kind, 0.3 if kind == "good" else -0.3)
+        gain = self.gains.get(kind, 0.3 if kind.startswith("good") else -0.3)
         return Finding(summary=summary(kind, weights, epoch), shadow=scored(gain))
 
 
@@ -123,7 +123,7 @@ def gains(mean: float, part: str) -> tuple[float, ...]:
 def summary(kind: str, name: str, epoch: int) -> UpdateSummary:
     """What measuring finds of an update that tells the probe's kinds apart, or undoes that."""
     rng = random.Random(f"{name} {epoch}")
-    sign = 1.0 if kind == "good" else -1.0
+    sign = 1.0 if kind.startswith("good") else -1.0
     shift = tuple(
         tuple(sign * (row == column) + rng.gauss(0, 0.05) for column in range(BUCKETS))
         for row in range(BUCKETS)
@@ -202,8 +202,13 @@ class Node:
         folder = self.home / f"sent-{name}"
         folder.mkdir()
         (folder / adapter.WEIGHTS_FILE).write_text(name)
+        return self.send_folder(by, name, kind, folder)
+
+    def send_folder(self, by: Identity, name: str, kind: str, folder: Path) -> ContentId:
+        """The same of an adapter that is there."""
         files = self.models.keep_files(folder, _nothing)
-        self.measurer.kinds[files[0].blake3] = kind
+        weights = next(one.blake3 for one in files if one.path == adapter.WEIGHTS_FILE)
+        self.measurer.kinds[weights] = kind
         made = self._manifest(name, by, files, self.base.model)
         manifest_id, record = manifests.seal(by, made)
         self.models.store.put_bytes(record)
@@ -314,13 +319,36 @@ def test_files_that_cannot_be_measured_are_the_publishers_fault(node: Node) -> N
     assert node.state(PEERS[0]) == "probation"
 
 
-def test_a_job_that_fails_is_a_refusal_with_its_code_and_blames_nobody(node: Node) -> None:
+def test_a_job_that_fails_blames_nobody_and_is_done_again_once_it_can_be(node: Node) -> None:
     sent = node.send(PEERS[0], "good", "good")
     node.measurer.fault = LocalError("E1003", "killed")
-    node.advance(3)
+    node.advance(MAX_TRIES)
     assert (node.update(sent).state, node.update(sent).code) == ("refused", "E1003")
     assert node.served() == node.offered() == set()
     assert node.trust.books.place(PLACE).lines == 0
+    judging.open_again(node.services, PLACE)  # as a start does
+    node.measurer.fault = LocalError("E0802", "the disk is full")
+    node.advance(MAX_TRIES)
+    assert (node.update(sent).state, node.update(sent).code) == ("fetched", "E0802")
+    node.measurer.fault = None
+    node.advance()
+    assert (node.update(sent).state, node.update(sent).code) == ("judged", "")
+    assert node.served() == {sent}
+
+
+def test_bytes_that_our_own_disk_spoilt_are_not_their_publishers_fault(node: Node) -> None:
+    sent, lost = node.send(PEERS[0], "good", "good"), node.send(PEERS[1], "lost", "good")
+    for manifest in (sent, lost):
+        held = node.services.library.get(manifest)
+        (Path(held.folder) / adapter.WEIGHTS_FILE).write_text("spoilt")
+    blob = node.models.store.path(node.models.manifest(lost).file(adapter.WEIGHTS_FILE).blake3)
+    blob.chmod(0o600)
+    blob.write_text("spoilt")
+    node.advance()
+    assert node.served() == {sent}  # laid out anew from the store
+    assert node.update(lost).state == "waiting"  # and fetched again
+    assert node.services.library.get(lost) is None
+    assert node.state(PEERS[1]) == "probation"
 
 
 def test_what_was_judged_and_not_tried_is_open_after_a_kill_and_served_later(node: Node) -> None:

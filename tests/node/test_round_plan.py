@@ -76,18 +76,36 @@ def test_a_held_update_is_looked_at_a_bounded_number_of_times() -> None:
     assert one.state == "judged"
 
 
-def test_what_fails_is_tried_again_and_then_refused_with_its_code() -> None:
-    one = update("a", "fetched")
-    for _ in range(round_plan.MAX_TRIES - 1):
+def test_what_jobs_die_of_is_tried_alone_then_refused_and_open_again_after_a_restart() -> None:
+    one, other = update("a", "fetched"), update("b", "fetched", 70.0)
+    for tries in range(1, round_plan.MAX_TRIES):
         one = round_plan.after_failure(one, "E1002", "it died", 60.0)
         assert (one.state, one.code, one.due_at) == ("fetched", "E1002", 60.0)
+        alone = next_step([one, other], 65.0) == Measure((one,))
+        assert alone == (tries >= round_plan.TOGETHER)
+        assert next_step([one, other], 75.0) in (Measure((one,)), Measure((one, other)))
     one = round_plan.after_failure(one, "E1002", "it died", 60.0)
     assert (one.state, one.code) == ("refused", "E1002")
+    again = round_plan.open_again(one)
+    assert again is not None
+    assert next_step([again, other], 75.0) == Measure((again,))
+    assert round_plan.open_again(round_plan.refused(one, "E0609", "no number")) is None
+    assert round_plan.open_again(round_plan.refused(one, "E0714", "by the operator")) is None
+
+
+def test_a_fault_that_can_only_be_ours_is_waited_out() -> None:
+    ready, waiting = update("a", "fetched"), update("b")
+    for _ in range(100):
+        ready = round_plan.after_failure(ready, "E0802", "the disk is full", 60.0)
+        waiting = round_plan.after_failure(waiting, "E0801", "over the quota", 60.0)
+    assert (ready.state, waiting.state) == ("fetched", "waiting")
+    new = update("c", "fetched", 70.0)
+    assert next_step([ready, new], 65.0) == Measure((ready, new))  # nobody is suspected
 
 
 def test_what_cannot_be_fetched_is_tried_for_long_before_it_is_refused() -> None:
     one = update("a")
-    for _ in range(round_plan.MAX_FETCHES - 1):
+    for _ in range(round_plan.MAX_TRIES - 1):
         one = round_plan.after_failure(one, "E0906", "nobody has it", 60.0)
         assert one.state == "waiting"
     assert round_plan.after_failure(one, "E0906", "nobody has it", 60.0).state == "refused"
