@@ -38,8 +38,19 @@ def memory_of(folder: Path, tokens: int) -> dict[str, float]:
 
 
 def side_by_side(parent: Path, block: Path, tokens: int) -> dict[str, float]:
-    """Tokens a second of both, medians, made one after the other and read at once."""
-    networks = (_load(parent), _load(block))
+    """Tokens a second of both, medians, made one after the other and read at once.
+
+    A node runs models in bfloat16 where the processor multiplies it; `..._float32`: elsewhere.
+    """
+    found = _turns((_load(parent), _load(block)), tokens)
+    if model.compute_dtype() == torch.float32:
+        whole = found
+    else:
+        whole = _turns((_load(parent, torch.float32), _load(block, torch.float32)), tokens)
+    return found | {f"{key}_float32": whole[key] for key in ("tok_s", "speedup")}
+
+
+def _turns(networks: tuple[Any, Any], tokens: int) -> dict[str, float]:
     found: dict[str, float] = {}
     ready = [_read(network) for network in networks]
     runs: dict[str, Callable[[int], float]] = {
@@ -55,9 +66,10 @@ def side_by_side(parent: Path, block: Path, tokens: int) -> dict[str, float]:
     return found
 
 
-def _load(folder: Path) -> Any:
+def _load(folder: Path, dtype: torch.dtype | None = None) -> Any:
     torch.set_num_threads(1)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=model.compute_dtype()).eval()
+    dtype = dtype or model.compute_dtype()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
 def _read(network: Any) -> gauge.Decode:
