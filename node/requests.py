@@ -8,6 +8,7 @@ from p2pllm.errors import LocalError, in_words
 from p2pllm.job_fields import EVAL_TOKENS
 from p2pllm.jobs_files import Bits, Format, Method
 from p2pllm.names import TAG
+from p2pllm.query import Limit
 
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 _SPDX = r"\(*[A-Za-z0-9.+-]+\)*"  # a name, or an expression of them
@@ -251,7 +252,7 @@ class SearchRequest(Request, frozen=True, kw_only=True):
     text: Text | None = None
     model: Text | None = None
     licence: Text | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    limit: Limit = 100
 
 
 class PeerRequest(Request, frozen=True, kw_only=True):

@@ -25,6 +25,9 @@ _BOUND = re.compile(rf"(<=?|>=?)\s*{_AMOUNT}")
 _RANGE = re.compile(rf"{_AMOUNT}\s*(?:-|\.\.)\s*{_AMOUNT}")
 
 
+Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]  # what one look-up of the DHT may bring
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Filters that all must hold; None stands for any. A domain or sub '' means: has none."""
 
@@ -37,7 +40,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     text: Annotated[str, msgspec.Meta(max_length=200)] | None = None  # words of place and name
     model: ContentIdField | None = None
     licence: Annotated[str, msgspec.Meta(max_length=100)] | None = None  # case does not count
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100  # models, not adverts
+    limit: Limit = 100  # models, not adverts
 
     def __post_init__(self) -> None:
         if self.size_low > self.size_high:

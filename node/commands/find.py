@@ -21,7 +21,7 @@ SEARCH_S = 60.0  # a search waits for slow peers of the DHT; the daemon's own li
 @click.option("--kind", type=click.Choice(["base", "adapter"]), help="Only these.")
 @click.option("--base", metavar="REF", shell_complete=complete_refs, help="Adapters that fit it.")
 @click.option("--licence", metavar="SPDX", help="Only this licence.")
-@click.option("--limit", type=click.IntRange(1, 10_000), help="At most so many.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many [100]; 1000 are the most.")
 @click.pass_context
 def search(ctx: click.Context, /, session: Session, base: str | None, **filters: object) -> None:
     """Find models in the swarm; every record is verified here.

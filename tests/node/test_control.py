@@ -36,6 +36,7 @@ def test_only_the_owner_can_open_the_control_socket(daemon: Daemon) -> None:
         {"lang": 3},
         {"langauge": "en"},
         {"limit": 0},
+        {"limit": 1001},
         {"size": "big"},
         {"text": "x" * 2_000_000},
     ],
