@@ -202,10 +202,11 @@ async def export(services: Services, request: ExportRequest, report: Report) -> 
         threads=services.config.learn.threads,
         max_memory_bytes=services.memory_bytes,
     )
+    making = durable.making_for(dest)
     await trio.to_thread.run_sync(lambda: dest.parent.mkdir(parents=True, exist_ok=True))
     try:
         done = await services.learner.run(checked(job), report)
     finally:
-        shutil.rmtree(durable.making(dest), ignore_errors=True)
+        shutil.rmtree(making, ignore_errors=True)
     assert isinstance(done, ExportReport)
     return {"schema": "p2pllm.export/1", "ref": held.ref, "path": str(dest), **told(done)}

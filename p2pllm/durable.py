@@ -19,6 +19,11 @@ def making(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.p2pllm{TEMPORARY}")
 
 
+def making_for(folder: Path) -> Path:
+    """The same for a folder of the user's: inside it where it is there, as it may be a mount."""
+    return making(folder / "made" if folder.is_dir() else folder)
+
+
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Put `data` at `path` whole: temporary file, fsync, rename, fsync of the folder."""
     replace_by_parts(path, [memoryview(data)], mode)

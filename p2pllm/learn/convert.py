@@ -192,17 +192,21 @@ def _measured(
 
 @contextmanager
 def _making(out_dir: Path) -> Iterator[Path]:
-    """A folder to write to that becomes `out_dir` if nothing goes wrong, and is gone if it does."""
-    if out_dir.exists() and any(out_dir.iterdir()):
+    """A folder whose files stand in `out_dir` if nothing goes wrong, and that is gone after."""
+    making, there = durable.making_for(out_dir), out_dir.exists()
+    if there and any(path != making for path in out_dir.iterdir()):
         raise LocalError("E0204", f"{out_dir} is not empty", fix=["name a directory to be made"])
-    making = durable.making(out_dir)
     shutil.rmtree(making, ignore_errors=True)  # what a killed job left
     making.mkdir(parents=True)
     try:
         yield making
         for path in making.iterdir():
             path.chmod(0o644)
-        making.replace(out_dir)
+        if there:
+            for path in list(making.iterdir()):
+                path.rename(out_dir / path.name)
+        else:
+            making.replace(out_dir)
     finally:
         shutil.rmtree(making, ignore_errors=True)
 

@@ -18,7 +18,7 @@ from node.library import Held, Library
 from node.models import Models
 from node.requests import ExportRequest, ImportRequest, JobRequest, MergeRequest, QuantiseRequest
 from node.services import Services
-from p2pllm import adapter, heads, jobs, keys
+from p2pllm import adapter, durable, heads, jobs, keys
 from p2pllm.errors import P2pllmError
 from p2pllm.heads import Accepted, Head
 from p2pllm.jobs import ImportJob
@@ -188,5 +188,12 @@ def test_an_export_stands_where_it_was_asked_for(
     assert found["rounding"] > 0
     assert Path(found["path"], "model.gguf").is_file()
     assert refused(file_flows.export, node, request) == "E0204"  # no longer empty
+    mine = tmp_path / "mine"
+    mine.mkdir(mode=0o750)
+    same = mine.stat().st_ino, mine.stat().st_mode
+    durable.making_for(mine).mkdir()  # as a killed one leaves it
+    do(file_flows.export, node, ExportRequest(ref=adapters[0].ref, format="gguf", dest=str(mine)))
+    assert [path.name for path in mine.iterdir()] == ["model.gguf"]
+    assert (mine.stat().st_ino, mine.stat().st_mode) == same
     relative = ExportRequest(ref=adapters[0].ref, format="gguf", dest="out")
     assert refused(file_flows.export, node, relative) == "E0204"
