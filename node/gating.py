@@ -20,10 +20,11 @@ from p2pllm.bounds import Estimate, estimate
 from p2pllm.gate import Check, Decision, Facts, Rule, Shadow
 from p2pllm.heads import Accepted
 from p2pllm.ids import ContentId, NodeId
-from p2pllm.jobs_shadow import Found
+from p2pllm.jobs_shadow import Found, own_gains
 from p2pllm.names import Place
 from p2pllm.rollout import Pace, State, Waiting
 from trust.ledger import Unfit
+from trust.trial import NOISE
 
 # A keeper has some hundred documents, not the thousand of the simulated streams: bounds widen by
 # themselves, and what stays unclear is measured again on turned text.
@@ -53,6 +54,7 @@ class GateState(msgspec.Struct, frozen=True, kw_only=True):
     arms: dict[NodeId, Arm] = {}
     looks: dict[ContentId, Look] = {}
     before: tuple[Accepted, ...] = ()  # what was served before the change on trial
+    best: tuple[Accepted, ...] = ()  # what own text had of least loss so far
 
 
 def state(services: Services, place: Place) -> GateState:
@@ -234,15 +236,22 @@ async def _measure(services: Services, place: Place, update: ContentId, look: in
 
 
 def together(
-    services: Services, place: Place, updates: Sequence[Ruling], found: Found
+    services: Services, place: Place, updates: Sequence[Ruling], found: Found, best: Found = ()
 ) -> Check | None:
     """Whether what would be served now harms our own text, document by document; None: it may be.
 
-    Each update was measured alone; this is what they do to the set together.
+    found   what documents gain by it over what is served
+    best    what they gain by the best set there was; none if that is what is served
+
+    Each update was measured alone; this is what they do to the set together. Held against the best
+    as well as the last, since harm in steps that are each too small to refuse adds up.
     """
-    own = [*gains.of_part(found, "probes"), *gains.of_part(found, "anchors")]
+    own = own_gains(found)
     lost = estimate([-gain for gain in own])
     checks = [Check("together", lost.high(RULE.alpha), RULE.damage, False)]
+    if best and lost.mean > -NOISE * lost.error:  # what surely mends may come in all the same
+        fallen = estimate([one - gain for one, gain in zip(own_gains(best), own, strict=True)])
+        checks.append(Check("best", fallen.mean, max(RULE.damage, NOISE * fallen.error), False))
     below = [estimate([-gain for gain in one.gains]) for one in found[2:] if one.gains]
     if below:
         worst = max(one.high(RULE.alpha / len(below)) for one in below)
@@ -261,7 +270,7 @@ def together(
 
 
 def least(services: Services, place: Place, updates: Sequence[Ruling]) -> ContentId:
-    """The update that gives our own documents least."""
+    """The update that gives our own documents least by itself."""
     found = {}
     for one in updates:
         mine = gains.own(services, place, one.verdict.update) or ()

@@ -106,6 +106,7 @@ CHECKS: Mapping[str, str] = {
     "fairness": "worsening of the fairness probe",
     "arm": "mean gain of its publisher's updates",
     "together": "most damage of the set that would be served",
+    "best": "mean loss of that set over the best there was",
     "live": "documents that did not decide it",
 }
 ODDS = ("stake", "counter")  # their values are logarithms

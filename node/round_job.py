@@ -57,6 +57,7 @@ class Trial(msgspec.Struct, frozen=True):
     wanted: tuple[Accepted, ...]
     new: frozenset[ContentId]  # of these, what it does not serve yet
     base_loss: float  # of the base alone on the probe; what is served must not be worse
+    best: tuple[Accepted, ...] = ()  # what was best so far, where that is not what is served
 
 
 async def merge_job(services: Services, place: Place, trial: Trial) -> MergeJob:
@@ -74,6 +75,7 @@ async def merge_job(services: Services, place: Place, trial: Trial) -> MergeJob:
         base_dir=base.folder,
         probes=probes_of(services, place)[:1],
         before=laid(services, served(services, place)),
+        best=laid(services, trial.best),
         kept=laid(services, [one for one in wanted if one.manifest not in new]),
         added=laid(services, added),
         factor=ROLLBACK_FACTOR,

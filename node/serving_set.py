@@ -7,6 +7,7 @@ between two steps is mended by doing the later ones again.
 import logging
 import time
 from collections.abc import Sequence
+from statistics import fmean
 
 import msgspec
 
@@ -19,6 +20,7 @@ from p2pllm.errors import LocalError, P2pllmError, Unavailable
 from p2pllm.heads import Head
 from p2pllm.ids import ContentId
 from p2pllm.jobs_round import MAX_CANDIDATES, MergeReport
+from p2pllm.jobs_shadow import own_gains
 from p2pllm.names import Place
 from p2pllm.summary import MAX_SUMMARY_BYTES, UpdateSummary
 from trust.judge import harmless
@@ -80,6 +82,8 @@ async def _take_in(services: Services, place: Place) -> None:
             owners = {one.verdict.update: one.verdict.peer for one in fits}
             left = [one.verdict.update for one in admitted.fits if one not in fits]
             canary.commit(services, place, owners, left)
+        if report and fits:
+            _remember(services, place, report)
         for update in taken:  # who offers it tells its sketch as well
             known_as = services.trust.db.update(place, update)
             if known_as is not None and known_as.sketch:
@@ -112,13 +116,44 @@ async def _tried(
         if not left:
             if not harmless(report.before, report.whole):
                 raise LocalError("E1002", "the trial of a set contradicts itself")
-            wrong = gating.together(services, place, fits, report.shadow)
+            wrong = gating.together(services, place, fits, report.shadow, report.best)
             if wrong is None:
                 return fits, report
-            left = [gating.least(services, place, fits)]
+            left = [_worst(services, place, fits, names, report)]
             bad.append(Unfit(left[0], f"gate_{wrong.code}", wrong.value, wrong.limit))
         fits = [one for one in fits if one.verdict.update not in left]
     return [], report
+
+
+def _worst(
+    services: Services,
+    place: Place,
+    fits: Sequence[Ruling],
+    names: Sequence[ContentId],
+    report: MergeReport,
+) -> ContentId:
+    """Without whom the set is best; where that was not measured, who gives least by itself."""
+    if not report.without:
+        return gating.least(services, place, fits)
+    return max(zip(report.without, names, strict=True))[1]
+
+
+def best_of(services: Services, known: PlaceBook) -> tuple[heads.Accepted, ...]:
+    """What is left of the best set that own text has had: nothing that was taken back since."""
+    found = gating.state(services, known.place).best
+    return tuple(one for one in found if one.manifest in known.taken)
+
+
+def _remember(services: Services, place: Place, report: MergeReport) -> None:
+    """Remember the best of what will be served, what is served, and what was best before them."""
+    known = services.trust.books.place(place)
+    after, past = (fmean(own_gains(found) or [0.0]) for found in (report.shadow, report.best))
+    best = best_of(services, known) if past >= 0 else ()
+    if after >= max(0.0, past):
+        best = effects.weighed(list(known.taken.values()), known.book)
+    now = gating.state(services, place)
+    best = best or served(services, place)
+    gating.keep(services, place, msgspec.structs.replace(now, best=best))
 
 
 def _model(services: Services, known: PlaceBook) -> ContentId | None:
@@ -157,10 +192,12 @@ async def _try(
     alone = _probed_already(services, known, fits, wanted)
     if alone is not None:
         return alone
+    best = best_of(services, known)
     trial = Trial(
         wanted=wanted,
         new=frozenset(one.verdict.update for one in fits),
         base_loss=_base_loss(services, place, fits),
+        best=best if _moved(served(services, place), best) else (),
     )
     job = await merge_job(services, place, trial)
     report = await services.learner.run(job, lambda _stage, **_fields: None)
@@ -220,14 +257,19 @@ async def bring_in_line(services: Services, place: Place) -> None:
     """Head, offers and adverts as the ledger says."""
     known = services.trust.books.place(place)
     wanted = effects.weighed(list(known.taken.values()), known.book)
-    change = effects.difference(served(services, place), wanted)
-    if change.added or change.gone or change.moved > MOVED:
+    if _moved(served(services, place), wanted):
         _move(services, place, wanted)
     names = {one.manifest for one in wanted}
     for held in services.library.models():
         judged = held.place == place and held.kind == "adapter" and held.origin == "pulled"
         if judged and services.trust.judges(place) and held.offered != (held.manifest in names):
             await _offer(services, held.manifest, offered=held.manifest in names)
+
+
+def _moved(old: Sequence[heads.Accepted], new: Sequence[heads.Accepted]) -> bool:
+    """Whether two sets differ by more than is worth a new head."""
+    change = effects.difference(old, new)
+    return bool(change.added or change.gone or change.moved > MOVED)
 
 
 def _move(services: Services, place: Place, wanted: tuple[heads.Accepted, ...]) -> None:

@@ -81,6 +81,7 @@ class MergeJob(msgspec.Struct, frozen=True, kw_only=True, tag="merge", tag_field
     base_dir: Directory
     probes: Probes
     before: LaidSet  # what is served now
+    best: LaidSet = ()  # what was best for this text so far, where that is another set
     kept: LaidSet  # the same updates with the weights that they would have
     added: Annotated[tuple[Laid, ...], msgspec.Meta(min_length=1, max_length=MAX_CANDIDATES)]
     # the ones that count most first
@@ -103,5 +104,8 @@ class MergeReport(msgspec.Struct, frozen=True, kw_only=True, tag="merge", tag_fi
     after: float  # with those that may stay
     stays: tuple[int, ...]  # rows of `added`, rising
     shadow: Found = ()
+    best: Found = ()  # what each document gains by the best set, over `before` as well
+    without: tuple[float, ...] = ()
+    # where own documents lose: their mean gain without each of `added` in turn
     seconds: float
     peak_rss: int

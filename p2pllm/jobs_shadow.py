@@ -39,6 +39,11 @@ Texts = Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_TEXTS)]
 Found = Annotated[tuple[Scored, ...], msgspec.Meta(max_length=MAX_TEXTS)]
 
 
+def own_gains(found: Found) -> list[float]:
+    """The gains of all documents of the place's own text, which come first, in two parts."""
+    return [gain for one in found[:2] for gain in one.gains]
+
+
 class ShadowJob(msgspec.Struct, frozen=True, kw_only=True, tag="shadow", tag_field="job"):
     """Lay one set on a base, then another, and score the same documents under both."""
 

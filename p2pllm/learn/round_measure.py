@@ -7,6 +7,7 @@ the probes, the accepted set) ends the job, since nothing could then be judged.
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 
@@ -24,6 +25,7 @@ from p2pllm.jobs_round import (
     RoundReport,
     Unmeasured,
 )
+from p2pllm.jobs_shadow import Found, own_gains
 from p2pllm.learn import delta, measure, memory, model, probing, vitals
 from p2pllm.learn.delta import Delta
 from p2pllm.learn.graft import grafted
@@ -156,7 +158,7 @@ def tried(job: MergeJob, say: Say) -> MergeReport:
         one.adapter_dir: delta.read(
             Path(one.adapter_dir), adapter.inspect(Path(one.adapter_dir), base_dir)
         )
-        for one in (*job.before, *job.kept, *job.added)
+        for one in (*job.before, *job.best, *job.kept, *job.added)
     }
 
     def stacked(laid: Sequence[Laid]) -> Delta | None:
@@ -172,16 +174,19 @@ def tried(job: MergeJob, say: Say) -> MergeReport:
     whole = loss((*job.kept, *job.added))
     stays, after = tuple(range(len(job.added))), whole
     if whole > limit:
-        stays, after = (), before
-        for row in range(len(job.added)):
-            more = (*stays, row)
-            found = loss((*job.kept, *(job.added[at] for at in more)))
-            if found <= limit:
-                stays, after = more, found
+        stays, after = _one_by_one(job, limit, loss) or ((), before)
     reader = Reader(network, tokenizer, job.texts, job.secret, job.epoch, stacked(job.before))
-    left = [*job.kept, *(job.added[row] for row in stays)]
+
+    def gained(laid: Sequence[Laid]) -> Found:
+        return reader.gains(stacked(laid))
+
+    shadow = gained([*job.kept, *(job.added[row] for row in stays)])
+    best = gained(job.best) if job.best else ()
+    fallen = _mean(shadow) < max(0.0, _mean(best))
     return MergeReport(
-        shadow=reader.gains(stacked(left)),
+        shadow=shadow,
+        best=best,
+        without=_without(job, gained) if fallen and len(stays) == len(job.added) > 1 else (),
         before=before,
         whole=whole,
         after=after,
@@ -189,3 +194,28 @@ def tried(job: MergeJob, say: Say) -> MergeReport:
         seconds=time.monotonic() - started,
         peak_rss=memory.peak_bytes(),
     )
+
+
+def _one_by_one(
+    job: MergeJob, limit: float, loss: Callable[[Sequence[Laid]], float]
+) -> tuple[tuple[int, ...], float] | None:
+    """The rows of `added` that stay within the limit together, and their loss; None: none does."""
+    stays: tuple[int, ...] = ()
+    after = 0.0
+    for row in range(len(job.added)):
+        more = (*stays, row)
+        found = loss((*job.kept, *(job.added[at] for at in more)))
+        if found <= limit:
+            stays, after = more, found
+    return (stays, after) if stays else None
+
+
+def _without(job: MergeJob, gained: Callable[[Sequence[Laid]], Found]) -> tuple[float, ...]:
+    """What own documents gain without each of the new ones in turn."""
+    rest = ([one for one in job.added if one is not out] for out in job.added)
+    return tuple(_mean(gained([*job.kept, *laid])) for laid in rest)
+
+
+def _mean(found: Found) -> float:
+    """What documents of the place's own text gain; 0 without any."""
+    return fmean(own_gains(found) or [0.0])
