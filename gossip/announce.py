@@ -125,13 +125,6 @@ class AnnounceRules:
         while len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
 
-    def forget_expired(self, now: float) -> int:
-        """Drop what has expired, since it is refused for that by now; says how many."""
-        dead = [key for key, announce in self._known.items() if announce.expires_at <= now]
-        for key in dead:
-            del self._known[key]
-        return len(dead)
-
     def _within_rate(self, publisher: NodeId, now: float) -> bool:
         start, count = self._rates.pop(publisher, (now, 0))
         if not start <= now < start + 3600:

@@ -83,10 +83,6 @@ class Swarm:
         assert _TOPIC.fullmatch(topic), topic
         await self._rpcs.subscribe(topic)
 
-    async def leave(self, topic: str) -> None:
-        """Hear it no more."""
-        await self._rpcs.unsubscribe(topic)
-
     async def publish(self, topic: str, data: bytes) -> None:
         """Send our own message, joined or not. It is neither judged nor delivered to ourselves."""
         assert len(data) <= MAX_DATA_BYTES

@@ -115,11 +115,6 @@ def require_base(wanted: str, got: str) -> None:
         )
 
 
-def base_params(base_dir: Path) -> int:
-    """How many parameters a base has; tied weights count once, as in its files."""
-    return weights.parameters(weights.read_directory(base_dir).values())
-
-
 def _pairs(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     halves: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -116,16 +116,6 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True, tag="cut.1"):
             return None
         return f"model.layers.{self.layers.index(layer)}.{match['rest']}"
 
-    def parent_name(self, name: str) -> str:
-        """What a module (or tensor) of the block is called in the parent; E0703 if nothing is."""
-        match = _MODULE.fullmatch(name)
-        if match is None:
-            return name
-        layer = int(match["layer"])
-        if layer >= len(self.layers):
-            raise PeerError("E0703", f"the block has {len(self.layers)} layers, and no {name!r}")
-        return f"model.layers.{self.layers[layer]}.{match['rest']}"
-
     def index(self, name: str) -> tuple[Index, Index]:
         """Which rows and columns of the parent's weight the block keeps; None stands for all.
 

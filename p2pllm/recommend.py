@@ -134,11 +134,6 @@ def rerank(advice: Advice, losses: Mapping[ContentId, float]) -> Advice:
     return msgspec.structs.replace(advice, picks=(*told, *rest))
 
 
-def serves(place: Place, wants: Wants) -> bool:
-    """Whether a model of a place may serve: the place wanted, or one above it, in that language."""
-    return place.lang in (wants.lang, ANY_LANG) and _above(place, wants)
-
-
 def _above(place: Place, wants: Wants) -> bool:
     if place.domain and place.domain != wants.domain:
         return False

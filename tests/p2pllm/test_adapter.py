@@ -340,7 +340,6 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_two_directories_are_compared_by_their_headers(places: tuple[Path, Path]) -> None:
     assert adapter.inspect(*places).tensors == 8
-    assert adapter.base_params(places[1]) == 1600 + 16 + 2 * (256 + 128 + 256)
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])

@@ -11,7 +11,7 @@ from p2pllm import fit
 from p2pllm.fit import CAUTIOUS
 from p2pllm.ids import content_id
 from p2pllm.names import Place
-from p2pllm.recommend import Candidate, Wants, recommend, rerank, serves
+from p2pllm.recommend import Candidate, Wants, recommend, rerank
 from p2pllm.worth import Score
 from tests.bench._recommend.table import make_device, make_wants, make_world
 
@@ -70,7 +70,6 @@ def test_a_model_that_fails_in_two_points_is_told_with_both() -> None:
     ],
 )
 def test_the_place_asked_for_or_one_above_it_serves(place: Place, right: bool) -> None:
-    assert serves(place, WANTS) is right
     assert bool(advise(candidate("x", place=place)).picks) is right
 
 
