@@ -38,7 +38,6 @@ from p2pllm.keys import Identity
 
 Verdict = Literal["accept", "reject", "ignore"]
 Validate = Callable[[NodeId, str, bytes], Verdict]
-Deliver = Callable[[NodeId, str, bytes], None]
 
 MAX_DATA_BYTES = 4096  # of one message; an announcement has at most 1,024
 MAX_RPC_BYTES = 256 * 1024 + 4096  # 64 messages of 4 KB, the most one IWANT brings
