@@ -24,6 +24,7 @@ from p2pllm.jobs import ImportJob
 from p2pllm.jobs_device import CalibrateJob
 
 ROUNDS = 5
+_PREFIX = "p2pllm-shape-"
 
 # name: layers, hidden, intermediate, vocabulary, heads, kv heads, head size, tied; context
 SHAPES = {
@@ -61,10 +62,12 @@ def measure(
     """Errors of the estimates over the shapes, after a calibration of this device."""
     kept = work / "shapes.json" if work else None
     known: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.is_file() else {}
+    for left in work.glob(f"{_PREFIX}*") if work else ():  # by a run that was killed
+        shutil.rmtree(left)
     for name in [*names, *([SMOLLM] if smollm else [])]:
         if name in known:
             continue
-        with tempfile.TemporaryDirectory(prefix="p2pllm-shape-") as folder:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=work) as folder:
             asked: dict[str, Any] = {"make": name, "folder": folder}
             answer = _child(asked if "" in known else asked | {"calibrate": seconds}, dict)
             known.setdefault("", answer)
