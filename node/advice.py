@@ -138,7 +138,9 @@ async def _candidates(services: Services, wants: Wants) -> tuple[list[Candidate]
 
 
 def _held(services: Services, held: Held) -> Candidate | None:
-    manifest = services.models.manifest(held.manifest)
+    manifest = services.models.described(held)
+    if manifest is None:
+        return None
     sizes = _dimensions(services, manifest.model, manifest.params)
     claimed = manifest.report
     gain = claimed.base_loss - claimed.loss if claimed else None

@@ -126,8 +126,8 @@ async def connect(services: Services, _jobs: Jobs, body: bytes, _query: Query) -
 
 
 def _card(services: Services, held: Held) -> Document:
-    manifest = services.models.manifest(held.manifest)
-    report = manifest.report
+    manifest = services.models.described(held)
+    report = manifest.report if manifest else None
     state = "pulled" if held.origin == "pulled" else "offered" if held.offered else "local"
     return {
         "ref": held.ref,
@@ -137,11 +137,11 @@ def _card(services: Services, held: Held) -> Document:
         "manifest": held.manifest,
         "kind": held.kind,
         "model": held.model,
-        "size_bytes": manifest.size,
-        "params": manifest.params,
-        "licence": manifest.licence,
-        "by": manifest.by,
-        "state": state,
+        "size_bytes": manifest.size if manifest else None,
+        "params": manifest.params if manifest else None,
+        "licence": manifest.licence if manifest else None,
+        "by": manifest.by if manifest else None,
+        "state": state if manifest else "damaged",
         "created_at": held.created_at,
         "gain": report.base_loss - report.loss if report else None,
         "path": held.folder,

@@ -126,7 +126,8 @@ class Jobs:
             except P2pllmError as known:
                 error = known
             except Exception as unknown:  # a bug in one job must not end the daemon
-                log.exception("job %s (%s)", job.job, job.kind)
+                if file_fault(unknown) is None:
+                    log.exception("job %s (%s)", job.job, job.kind)
                 error = unforeseen(unknown)
         if error is None:
             error = LocalError("E1001", f"{job.kind} was cancelled")
@@ -192,7 +193,13 @@ class Jobs:
         return cards
 
     async def follow(self, name: str, after: int, beat_s: float) -> AsyncIterator[Event | None]:
-        """A job's events after number `after`, to its result or error; None where it is quiet."""
+        """A job's events after number `after`, to its result or error; None where it is quiet.
+
+        Of a job of an earlier run there is how it ended, and nothing else.
+        """
+        if name not in self._jobs:
+            yield _ending(self.show(name), after + 1)
+            return
         job = self._find(name)
         while True:
             more = job.more
@@ -210,6 +217,12 @@ class Jobs:
         if name not in self._jobs:
             raise _no_job(name)
         return self._jobs[name]
+
+
+def _ending(card: dict[str, Any], seq: int) -> Event:
+    kind = "result" if "result" in card else "error"
+    told = card.get(kind) or error_card(_no_job(card["job"]))
+    return {"event": kind, "job": card["job"], "seq": seq, kind: told}
 
 
 def _time_left(

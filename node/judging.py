@@ -120,13 +120,16 @@ def _note_our_own(services: Services, place: Place) -> None:
     for held in services.library.models():
         mine = held.origin == "local" and held.offered and held.kind == "adapter"
         if mine and held.place == place and not services.trust.db.update(place, held.manifest):
+            said = services.models.described(held)
+            if said is None:
+                continue
             now = time.time()
             update = Update(
                 place=place,
                 manifest=held.manifest,
                 peer=services.identity.node,
                 model=held.model,
-                size=services.models.manifest(held.manifest).size,
+                size=said.size,
                 state="fetched",
                 due_at=now + services.config.trust.settle_s,
                 heard_at=now,

@@ -42,6 +42,14 @@ class Models:
         """The description of a model whose manifest is in the store."""
         return manifests.open_manifest(self.store.read(manifest_id, MAX_MANIFEST_BYTES))
 
+    def described(self, held: Held) -> Manifest | None:
+        """The description of a model of ours; None where the disk spoilt it, so that no other
+        model is kept from whoever goes through them all."""
+        try:
+            return self.manifest(held.manifest)
+        except Unavailable:
+            return None
+
     def whole(self, manifest_id: ContentId) -> Manifest | None:
         """The description of a model of which every byte is here."""
         if not self.store.has(manifest_id):
@@ -180,15 +188,17 @@ class Models:
             shutil.rmtree(making, ignore_errors=True)
         return dest
 
-    def _blobs_of(self, manifest_id: ContentId) -> set[ContentId]:
-        manifest = self.manifest(manifest_id)
+    def _blobs_of(self, held: Held) -> set[ContentId]:
+        manifest = self.described(held)
+        if manifest is None:
+            return set()
         listed = {id_ for file in manifest.files for id_ in (file.blake3, file.chunks)}
-        return {manifest_id, *listed}
+        return {held.manifest, *listed}
 
     def offered_blobs(self) -> frozenset[ContentId]:
         """Every blob that peers may fetch: those of offered models and no other."""
         if self._offered is None:
-            offered = [held.manifest for held in self.library.models() if held.offered]
+            offered = [held for held in self.library.models() if held.offered]
             blobs: set[ContentId] = set()
             self._offered = frozenset(blobs.union(*map(self._blobs_of, offered)))
         return self._offered

@@ -83,7 +83,8 @@ class Offers:
 
     def offered(self) -> list[Held]:
         """The models that peers may fetch from us."""
-        return [held for held in self._models.library.models() if held.offered]
+        held = [one for one in self._models.library.models() if one.offered]
+        return [one for one in held if self._models.described(one)]
 
     def refresh_now(self) -> None:
         """Advertise again without waiting, as after joining a network."""

@@ -65,7 +65,8 @@ async def _adverts(services: Services, top: Place) -> tuple[list[Advert], bool]:
 def _own_adverts(services: Services) -> list[Advert]:
     """What this node could say of the models it holds, offered or not."""
     me, held = services.identity.node, services.library.models()
-    return [advert_of(me, one, services.models.manifest(one.manifest), time.time()) for one in held]
+    pairs = [(one, services.models.described(one)) for one in held]
+    return [advert_of(me, one, said, time.time()) for one, said in pairs if said]
 
 
 def _weights(services: Services, said: list[tuple[NodeId, Place]]) -> dict[NodeId, float]:

@@ -48,6 +48,20 @@ def fetch(done: int, **more: Any) -> dict[str, Any]:
     return {"stage": "fetch", "done": done, "total": 1000, **more}
 
 
+def test_a_job_of_an_earlier_run_is_followed_to_its_end(tmp_path: Path) -> None:
+    async def main() -> list[dict[str, Any]]:
+        library, clock = Library(tmp_path / "node.db"), Clock()
+        library.put_job("j7", "tune", "running", 1.0)
+        async with trio.open_nursery() as nursery:
+            jobs = Jobs(nursery, library, Events(clock), clock)
+            found = [dict(event) async for event in jobs.follow("j7", 41, 1.0) if event]
+        library.close()
+        return found
+
+    (last,) = trio.run(main)
+    assert (last["event"], last["seq"], last["error"]["code"]) == ("error", 42, "E1002")
+
+
 def test_a_stage_that_counts_has_a_time_left_even_if_it_says_none(tmp_path: Path) -> None:
     said = [(0.0, {"stage": "find"}), (5.0, fetch(200)), (2.0, fetch(300)), (2.0, fetch(600))]
     found = progress_of(tmp_path, [*said, (1.0, fetch(1000))])

@@ -4,12 +4,20 @@ import os
 import shutil
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 import trio
 
+from gossip.heard import HeardLog
+from node.answers import _card
+from node.commands.models import model_rows
+from node.events import Events
 from node.library import Library
 from node.models import Models
+from node.offers import Offers
 from node.tidy import KEEP_CHECKPOINT_S, look_over, tidy
 from p2pllm import durable, keys
 from p2pllm.errors import LocalError
@@ -102,6 +110,28 @@ def test_a_changed_folder_is_laid_out_anew_and_what_lacks_bytes_is_named(tmp_pat
         assert look_over(models) == [held.ref]
         assert not folder.exists()
         tidy(tmp_path, models, 0.0)  # and a start goes on without it
+
+
+def test_a_damaged_description_costs_its_own_model_alone(tmp_path: Path) -> None:
+    models, _folder = _kept(tmp_path)
+    with closing(models.store), closing(models.library):
+        (sound,) = models.library.models()
+        renamed = msgspec.structs.replace(models.manifest(sound.manifest), name="other")
+        spoilt = models._seal(renamed, "local", "")
+        for held in (sound, spoilt):
+            models.offer(held.manifest, offered=True)
+        blob = models.store.path(spoilt.manifest)
+        blob.chmod(0o600)
+        blob.write_text("{}")
+        services: Any = SimpleNamespace(models=models)
+        cards = [_card(services, held) for held in models.library.models()]
+        assert [card["state"] for card in cards] == ["offered", "damaged"]
+        offered = models.offered_blobs()
+        assert sound.manifest in offered
+        assert spoilt.manifest not in offered
+        offers = Offers(models, HeardLog(tmp_path / "heard.db"), Events(lambda: 0.0))
+        assert [held.manifest for held in offers.offered()] == [sound.manifest]
+        assert [model["state"] for model in cards if model_rows([model])]  # and it can be shown
 
 
 def test_a_copy_that_was_killed_or_failed_can_be_made_again(
