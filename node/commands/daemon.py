@@ -24,6 +24,7 @@ POLL_S = 0.05
 # -m finds `node` in the working directory first, which could hold another one of that name.
 PACKAGES = Path(node.__file__).parent.parent
 LOG_TAIL_BYTES = 8192
+MAX_LOG_BYTES = 8 * 1024 * 1024  # that a start goes on with; it keeps one older log
 LOG_LINES = 12
 _ERROR = re.compile(r"error\[(E\d{4})\] (.*)")
 
@@ -85,6 +86,8 @@ def _start(session: Session, client: Client, command: list[str]) -> Document:
     log = session.home / "run" / "log"
     session.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.parent.mkdir(mode=0o700, exist_ok=True)
+    if log.is_file() and log.stat().st_size > MAX_LOG_BYTES:
+        log.replace(log.with_name("log.old"))
     with log.open("ab") as out:
         began = out.tell()
         child = subprocess.Popen(

@@ -64,6 +64,19 @@ def test_a_second_up_is_refused_with_the_pid(
             assert "p2pllm down" in err
 
 
+def test_a_log_that_has_grown_is_put_aside_at_a_start(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "MAX_LOG_BYTES", 100)
+    (home / "run").mkdir()
+    for said in ("a" * 200, "b" * 200):
+        (home / "run" / "log").write_text(said)
+        with pytest.raises(P2pllmError, match="key file"):
+            start(home, DIES)
+        assert (home / "run" / "log.old").read_text() == said
+        assert "starting" in (home / "run" / "log").read_text()
+
+
 def test_a_detached_daemon_outlives_us_and_down_waits_for_its_end(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
