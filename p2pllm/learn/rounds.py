@@ -41,6 +41,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     rank: int = 8
     weight: float = 1.0
     pace: float = 1.0  # how many steps it does in the time of one: a smaller block is faster
+    rate: float = 1.0  # of the learning rate: a smaller block bears, and needs, a higher one
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +127,8 @@ def local(client: Client, rules: Rules, number: int) -> tuple[Delta, float]:
     source = torch.Generator().manual_seed(rng.randrange(2**31))
     made = _fresh(client, source)
     leaves = [leaf for factors in made.values() for leaf in (factors.b, factors.a)]
-    optimizer = torch.optim.AdamW(leaves, lr=rules.lr, weight_decay=0.0)
+    rate = rules.lr * client.rate
+    optimizer = torch.optim.AdamW(leaves, lr=rate, weight_decay=0.0)
     client.network.requires_grad_(False)
     loss, steps = 0.0, round(rules.steps * client.pace)
     for step in range(steps):
@@ -138,7 +140,7 @@ def local(client: Client, rules: Rules, number: int) -> tuple[Delta, float]:
         answer.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(leaves, CLIP)
         for group in optimizer.param_groups:
-            group["lr"] = rules.lr * min(1.0, (step + 1) / 3) * (1 - 0.9 * step / steps)
+            group["lr"] = rate * min(1.0, (step + 1) / 3) * (1 - 0.9 * step / steps)
         optimizer.step()
         optimizer.zero_grad()
         loss = answer.item()

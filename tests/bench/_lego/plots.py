@@ -15,7 +15,7 @@ def draw(folder: Path, report: Mapping[str, Any]) -> list[str]:
     curve = report["curve"]
     lines = {"parent": [point["parent"] for point in curve]}
     lines |= {name: [point["clients"][name] for point in curve] for name in curve[0]["clients"]}
-    lines |= {"parent, equal work": [point["parent"] for point in report["curve_equal_work"]]}
+    lines |= {"parent, equal steps": [point["parent"] for point in report["curve_equal_steps"]]}
     lines |= {"FedAvg, whole model": report["fedavg_curve"]}
     made = {
         "rounds.svg": _lines("Loss on the union after each round, nats a token", lines),

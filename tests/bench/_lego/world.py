@@ -105,12 +105,14 @@ class World:
         return self.load(folder / "block"), made
 
     def clients(
-        self, shares: Sequence[Share], shapes: Sequence[Shape] = SHAPES, *, paced: bool = False
+        self, shares: Sequence[Share], shapes: Sequence[Shape] = SHAPES, *, paced: bool = True
     ) -> list[Client]:
-        """One for each share; `paced`: the fewer weights its block has, the more steps it does."""
+        """One for each share. The fewer weights its block has, the higher the rate it learns at,
+        and, if `paced`, the more steps it does."""
         made, whole = [], self.parent.num_parameters()
         for number, (share, shape) in enumerate(zip(shares, shapes, strict=True)):
             network, cut = self.block(shape)
+            smaller = whole / network.num_parameters()
             made.append(
                 Client(
                     name=f"{number}-{shape.name}",
@@ -119,7 +121,8 @@ class World:
                     rows=share.rows,
                     rank=shape.rank,
                     weight=float(len(share.rows)),
-                    pace=whole / network.num_parameters() if paced else 1.0,
+                    pace=smaller if paced else 1.0,
+                    rate=smaller**0.5,
                 )
             )
         return made

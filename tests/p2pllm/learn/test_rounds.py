@@ -91,10 +91,13 @@ def test_the_step_is_the_balanced_mean_over_those_who_have_an_entry(
     assert torch.allclose(step[up][32:], changes[0][up][32:])
 
 
-def test_a_client_of_twice_the_pace_does_twice_the_steps(world: tuple[list[Client], Any]) -> None:
+@pytest.mark.parametrize(("rule", "own"), [("steps", "pace"), ("lr", "rate")])
+def test_a_client_of_twice_the_pace_or_rate_has_twice_of_it(
+    world: tuple[list[Client], Any], rule: str, own: str
+) -> None:
     client = world[0][1]
-    twice = msgspec.structs.replace(RULES, steps=2 * RULES.steps)
-    fast = msgspec.structs.replace(client, pace=2.0)
+    twice = msgspec.structs.replace(RULES, **{rule: 2 * getattr(RULES, rule)})
+    fast = msgspec.structs.replace(client, **{own: 2.0})
     wanted, _loss = rounds.local(client, twice, 0)
     got, _loss = rounds.local(fast, RULES, 0)
     slow, _loss = rounds.local(client, RULES, 0)
