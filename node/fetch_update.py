@@ -11,6 +11,7 @@ from node.obtain import transfer
 from node.services import Services
 from node.sketches import ask_ahead, known_sketches, objection
 from node.trust_db import Update
+from p2pllm.durable import file_faults_told
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.ids import NodeId
 from p2pllm.manifest import Manifest
@@ -63,7 +64,8 @@ async def _fetch(services: Services, update: Update) -> None:
                 lambda found: _require(update, found),
                 lambda _stage, **_fields: None,
             )
-            await services.models.accept(update.manifest, manifest, offered=False)
+            with file_faults_told():
+                await services.models.accept(update.manifest, manifest, offered=False)
         _here(services, update, ours=True)
     except PeerError as bad:
         _refuse(services, update, bad.code, bad.message)

@@ -22,6 +22,7 @@ from node.round_plan import Fetch, Measure, Wait
 from node.services import Services
 from node.tidy import look_over
 from node.trust_db import Update
+from p2pllm.durable import file_faults_told
 from p2pllm.errors import P2pllmError
 from p2pllm.ids import ContentId
 from p2pllm.jobs_round import Finding, RoundReport
@@ -56,7 +57,8 @@ async def run(services: Services) -> None:
 
 async def _look_at(services: Services, place: Place) -> float | None:
     try:
-        return await _advance(services, place)
+        with file_faults_told():
+            return await _advance(services, place)
     except P2pllmError as fault:  # such as a full disk: nothing was judged, so nothing is used
         log.warning("updates of %s are not judged: %s", place, fault)
         services.trust.blocked[place] = (fault.code, fault.message)

@@ -5,6 +5,7 @@ applied once: its bytes are here, verified and proved to fit, and then it is wri
 in one step, before anybody is told. docs/specs/heads.md
 """
 
+import logging
 import math
 import time
 from collections.abc import Iterable
@@ -22,12 +23,14 @@ from node.services import Services
 from node.telling import Telling
 from p2pllm import adopt
 from p2pllm.adopt import Change, Following, Vouched
+from p2pllm.durable import file_faults_told
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.heads import Head
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.manifest import MAX_MANIFEST_BYTES, open_manifest
 from p2pllm.names import Place
 
+log = logging.getLogger(__name__)
 PROVIDERS = 8  # asked for an update's bytes: its vouchers and neighbours, whom the DHT may not know
 FIRST_S, LONGEST_S = 1.0, 120.0  # waits after an update could not be fetched, until a peer comes
 BAD_S, BAD_LONGEST_S = 60.0, 3600.0  # waits after its bytes were refused, whoever comes
@@ -53,7 +56,11 @@ class Keeping:
                 followed = sorted(self._services.trust.followed)
                 self._later = {p: one for p, one in self._later.items() if p in followed}
                 for place in followed:
-                    await self._apply(place)
+                    try:
+                        with file_faults_told():
+                            await self._apply(place)
+                    except P2pllmError as fault:  # such as a full disk
+                        log.warning("heads of %s are not applied: %s", place, fault)
                 soonest = min((one.next_at() for one in self._later.values()), default=math.inf)
                 soon = max(MIN_S, soonest - trio.current_time())
                 with trio.move_on_after(min(self._services.config.network.heads_s, soon)):
@@ -86,7 +93,8 @@ class Keeping:
     async def _adopt(self, place: Place, one: Vouched) -> None:
         self._waits(place).forget(one.manifest)
         try:
-            await bring(self._services, place, one)
+            with file_faults_told():
+                await bring(self._services, place, one)
             if not await spares(self._services, place, following(self._services, place), one):
                 self._bad.failed(one.manifest, trio.current_time())  # asked again, but not soon
                 return

@@ -33,6 +33,7 @@ from node.peers import ROUND_S, Peers
 from node.ports import remember_ports, same_ports
 from node.presence import Presences
 from p2pllm.advert import CLOCK_SLACK_S
+from p2pllm.durable import file_faults_told
 from p2pllm.errors import LocalError, P2pllmError, PeerError, Unavailable
 from p2pllm.ids import ContentId, NodeId
 from p2pllm.names import Place
@@ -123,7 +124,8 @@ class Network:
         while True:
             began = trio.current_time()
             try:
-                await self._live()
+                with file_faults_told():
+                    await self._live()
             except (Unavailable, LocalError) as gone:
                 self._errors["p2pd"] = ": ".join([gone.message, *gone.why[-1:]])
                 self._events.emit("child", child="p2pd", state="died", message=gone.message)

@@ -19,6 +19,7 @@ from gossip.standing import Allowances
 from node.backoff import pause
 from node.services import Services
 from p2pllm import heads
+from p2pllm.durable import file_faults_told
 from p2pllm.errors import LocalError, PeerError, Unavailable
 from p2pllm.heads import MAX_HEIRS, Head, Stamp
 from p2pllm.ids import NodeId
@@ -104,7 +105,8 @@ class Telling:
         if stamp is None or (stamp == self._shown.get(place) and not again):
             return False
         try:
-            moved = show_own(self._services, place)
+            with file_faults_told():
+                moved = show_own(self._services, place)
         except LocalError as fault:  # such as a full disk: looked at again in a round
             log.warning("the head of %s is not told: %s", place, fault)
             moved = False

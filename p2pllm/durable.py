@@ -98,6 +98,18 @@ def file_fault(fault: BaseException) -> LocalError | None:
     return LocalError("E0308", f"cannot use {fault.filename}", why=[str(there)])
 
 
+@contextmanager
+def file_faults_told() -> Iterator[None]:
+    """Raise what the system says of a file inside the block as LocalError, as `file_fault` does."""
+    try:
+        yield
+    except OSError as fault:
+        told = file_fault(fault)
+        if told is None:
+            raise
+        raise told from fault
+
+
 def disk_full(what: str, reason: str) -> LocalError:
     """The error that says that the disk, not the quota, is what is lacking."""
     return LocalError(

@@ -4,6 +4,7 @@ Ledger, books, head file, store and library are those of a daemon; what a learn 
 said by the test, since it takes seconds a round and is tested where it is done.
 """
 
+import errno
 import random
 from collections.abc import Iterator
 from contextlib import closing
@@ -333,6 +334,24 @@ def test_a_job_that_fails_blames_nobody_and_is_done_again_once_it_can_be(node: N
     node.measurer.fault = None
     node.advance()
     assert (node.update(sent).state, node.update(sent).code) == ("judged", "")
+    assert node.served() == {sent}
+
+
+def test_a_home_that_became_read_only_ends_no_loop(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = node.send(PEERS[0], "good", "good")
+
+    def read_only(*_given: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(node.home))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(judging, "round_job", read_only)
+        again_at = trio.run(judging._look_at, node.services, PLACE)
+    assert again_at is not None
+    assert node.trust.blocked[PLACE][0] == "E0308"
+    assert node.update(sent).state == "fetched"
+    trio.run(judging._look_at, node.services, PLACE)
     assert node.served() == {sent}
 
 
