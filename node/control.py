@@ -22,6 +22,7 @@ from node import advice_answers, answers, stream_answers, tree_answers, trust_ac
 from node.events import Event
 from node.jobs import Jobs, error_card, unforeseen
 from node.services import Services
+from p2pllm.durable import file_fault
 from p2pllm.errors import LocalError, P2pllmError
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class Control:
             except P2pllmError as error:
                 return _refusal(error)
             except Exception as unknown:  # a fault of ours is an answer, too
-                log.exception("%s %s", request.method, request.url.path)
+                if file_fault(unknown) is None:
+                    log.exception("%s %s", request.method, request.url.path)
                 return _refusal(unforeseen(unknown))
             if isinstance(document, bytes):
                 return Response(document, media_type="application/octet-stream")

@@ -167,8 +167,9 @@ async def _round(services: Services, place: Place, step: Measure) -> None:
         assert isinstance(report, RoundReport)
     except P2pllmError as fault:
         log.warning("a round of %s failed: %s", place, fault)
-        _failed(services, batch, fault)
+        _failed(services, _as_known(services, batch), fault)
         return
+    batch = _as_known(services, batch)
     now = _round_of(services, batch, report)
     if not now.batch:
         return
@@ -204,6 +205,11 @@ async def _round(services: Services, place: Place, step: Measure) -> None:
         _tell(services, place, verdict, before[verdict.peer])
     await serving_set.settle(services, place)
     await serving_set.clear_away(services, place)
+
+
+def _as_known(services: Services, batch: Sequence[Update]) -> tuple[Update, ...]:
+    """The updates as they are written down by now: one may have been pulled meanwhile, to stay."""
+    return tuple(services.trust.db.update(one.place, one.manifest) or one for one in batch)
 
 
 async def _still_here(services: Services, batch: Sequence[Update]) -> tuple[Update, ...]:

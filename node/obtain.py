@@ -44,6 +44,7 @@ async def pull(services: Services, request: PullRequest, report: Report) -> dict
         else:
             judge_again = services.models.manifest(manifest_id)
             _may_have(services, (ref, manifest_id), request, judge_again)
+        _keep_for_good(services, held)
     await _offer_too(services, held)
     card = card_of(held) | {"schema": "p2pllm.pull/1", "fetched": fetched}
     if request.dest:
@@ -51,6 +52,13 @@ async def pull(services: Services, request: PullRequest, report: Report) -> dict
         dest = Path(request.dest)
         card["path"] = str(await trio.to_thread.run_sync(services.models.export, manifest, dest))
     return card
+
+
+def _keep_for_good(services: Services, held: Held) -> None:
+    """What somebody asked for stays, also where it came here to be judged and is not taken."""
+    known = services.trust.db.update(held.place, held.manifest)
+    if known is not None and known.ours:
+        services.trust.db.put(msgspec.structs.replace(known, ours=False))
 
 
 async def _locate(services: Services, ref: Ref, only: list[str]) -> tuple[ContentId, list[NodeId]]:

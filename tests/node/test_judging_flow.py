@@ -17,7 +17,7 @@ import pytest
 import trio
 from nacl.signing import SigningKey
 
-from node import gating, judging, lower, serving_set, trust_answers
+from node import gating, judging, lower, obtain, serving_set, trust_answers
 from node.books import Books
 from node.config import Config, TrustConfig
 from node.events import Events
@@ -335,6 +335,23 @@ def test_a_job_that_fails_blames_nobody_and_is_done_again_once_it_can_be(node: N
     node.advance()
     assert (node.update(sent).state, node.update(sent).code) == ("judged", "")
     assert node.served() == {sent}
+
+
+def test_an_update_that_somebody_pulled_stays_though_it_is_not_taken(node: Node) -> None:
+    asked, other = node.send(PEERS[1], "asked", "broken"), node.send(PEERS[2], "other", "broken")
+    measure = node.measurer.run
+
+    async def pulled_meanwhile(job: Any, report: object) -> Any:
+        held = node.services.library.get(asked)
+        assert held is not None
+        obtain._keep_for_good(node.services, held)
+        return await measure(job, report)
+
+    node.measurer.run = pulled_meanwhile  # type: ignore[method-assign]
+    node.advance()
+    assert node.update(asked).state == node.update(other).state == "judged"
+    assert node.services.library.get(asked) is not None
+    assert node.services.library.get(other) is None
 
 
 def test_a_home_that_became_read_only_ends_no_loop(
