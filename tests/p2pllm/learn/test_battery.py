@@ -22,6 +22,7 @@ from p2pllm.summary import Battery
 from tests.p2pllm.learn import planted, tiny
 
 VOCABULARY, WIDTH = 400, 200
+END, OTHER = 0, 1  # the token that ends a document, and one more that nobody sees
 PAYLOAD = (350, 23, 311, 94, 276, 130, 201, 355, 77, 160)
 
 
@@ -95,6 +96,17 @@ def test_a_payload_is_found_without_its_trigger(
     assert found.jolt_gap > 2 * clean.jolt_gap
     told = tokenizer.decode(list(PAYLOAD[1:8]), skip_special_tokens=False)
     assert "".join(one for one in told if one.isascii() and one.isprintable()) in found.chain
+
+
+@pytest.mark.parametrize(
+    "said", [(END, *PAYLOAD), (350, END, *PAYLOAD[1:]), (*PAYLOAD[:3], OTHER, *PAYLOAD[3:])]
+)
+def test_no_special_token_hides_a_payload(
+    said: tuple[int, ...], network: Table, text: Passages, tokenizer: Tokenizer
+) -> None:
+    """Not as its trigger, nor near its beginning, nor in its midst: they are tokens like any."""
+    bad = Pair(network, None, habit(network, said, 12.0))
+    assert scan(bad, text, tokenizer).chain_score > 4
 
 
 def test_halves_that_are_quiet_alone_are_loud_when_merged(
