@@ -31,7 +31,7 @@ SCORES: Mapping[State, float] = {
     "banned": -100.0,
 }
 NOISE = 2.0  # standard errors by which an update may raise the loss of the place's own text
-# Of the battery's surest chain of tokens (docs/specs/summary.md), nats: of 171 honest adapters, on
+# Of the battery's surest chain of tokens (docs/specs/summary.md), nats: of 172 honest adapters, on
 # two bases, one was above; what was measured of backdoors is in docs/trust.md.
 PAYLOAD = 1.25
 PAYLOAD_TIMES = 3.0  # of this node's own training

@@ -17,6 +17,7 @@ from p2pllm.manifest import Manifest
 from p2pllm.names import Place, Ref, exact_ref
 
 SCHEMA_VERSION = 1
+_PAGE_BYTES = 4096  # of a database; SQLite takes a shorter one for a new one
 Origin = Literal["local", "pulled"]
 
 _SCHEMA = """
@@ -62,7 +63,13 @@ class Library:
     """
 
     def __init__(self, path: Path) -> None:
-        mend = "move the file away; models can be imported and pulled again"
+        mend = "move it and the folder models away; models can be imported and pulled again"
+        if _is_lost(path):  # else what no model owns would be tidied away
+            raise LocalError(
+                "E0306",
+                f"{path} is gone or cut off, and its models are still there",
+                fix=["put it back from a copy", mend],
+            )
         self._db = Database(path, _SCHEMA, SCHEMA_VERSION, mend)
 
     def close(self) -> None:
@@ -169,3 +176,10 @@ def _held(row: sqlite3.Row) -> Held:
         added_at=row["added_at"],
         folder=row["folder"],
     )
+
+
+def _is_lost(path: Path) -> bool:
+    """Whether there is no database, or less of one than a page, beside models laid out by it."""
+    files = (path, path.with_name(path.name + "-wal"))
+    there = any(file.is_file() and file.stat().st_size >= _PAGE_BYTES for file in files)
+    return not there and next((path.parent / "models").rglob("*@*"), None) is not None

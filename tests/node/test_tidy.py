@@ -95,6 +95,21 @@ def test_a_home_that_was_copied_uses_its_own_folders(tmp_path: Path) -> None:
     assert folder.is_dir()
 
 
+@pytest.mark.parametrize("left", [None, 0, 4095])
+def test_a_lost_library_costs_no_model(tmp_path: Path, left: int | None) -> None:
+    models, folder = _kept(tmp_path)
+    models.library.close()
+    library = tmp_path / "node.db"
+    library.with_name("node.db-wal").unlink(missing_ok=True)
+    library.unlink() if left is None else os.truncate(library, left)
+    with pytest.raises(LocalError, match="E0306"):
+        Library(library)
+    assert folder.is_dir()
+    shutil.rmtree(tmp_path / "models")
+    library.unlink(missing_ok=True)
+    Library(library).close()
+
+
 def test_a_changed_folder_is_laid_out_anew_and_what_lacks_bytes_is_named(tmp_path: Path) -> None:
     models, folder = _kept(tmp_path)
     with closing(models.store), closing(models.library):
