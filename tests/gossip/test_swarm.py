@@ -489,22 +489,6 @@ def test_what_nobody_takes_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatc
     run(test)
 
 
-def test_a_topic_left_is_heard_no_more() -> None:
-    async def test(folder: Path) -> None:
-        async with open_node(folder / "a") as one, open_node(folder / "b") as two:
-            await link(one, two)
-            await two.swarm.leave(TOPIC)
-            await until(lambda: one.swarm.peers(TOPIC) == [])
-            assert two.swarm.topics() == []
-            await one.swarm.publish(TOPIC, b"into the void")
-            await two.swarm.join(TOPIC)
-            await until(lambda: one.swarm.peers(TOPIC) == [two.id])
-            await one.swarm.publish(TOPIC, b"heard")
-            await until(lambda: b"heard" in two.data)
-
-    run(test)
-
-
 def test_a_topic_not_joined_can_be_published_to() -> None:
     async def test(folder: Path) -> None:
         async with open_node(folder / "a", topics=()) as one, open_node(folder / "b") as two:

@@ -8,7 +8,11 @@ from trust.standing import ALLOWED
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/specs/evidence.md").read_text()
-TESTS = "\n".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
+TESTS = "\n".join(
+    path.read_text()
+    for folder in ("trust", "node")
+    for path in (ROOT / "tests" / folder).glob("*.py")
+)
 
 
 def test_every_test_that_the_page_names_is_there() -> None:
