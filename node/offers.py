@@ -136,8 +136,9 @@ class Offers:
 
     async def send(self, swarm: Swarm) -> int:
         """Publish what is not yet announced to topics that have peers; how many peers heard."""
-        for held in self.offered():
-            if held.origin == "local" and not held.announced and held.manifest not in self._unsent:
+        for held in self._models.library.models():  # every other second: what is new is read, only
+            new = held.offered and held.origin == "local" and not held.announced
+            if new and held.manifest not in self._unsent and self._models.described(held):
                 self.announce(held)
         told = 0
         for manifest, (held, raw) in list(self._unsent.items()):

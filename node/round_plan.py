@@ -74,12 +74,17 @@ def _batch(ready: Sequence[Update], now: float) -> tuple[Update, ...]:
 
 def _alone(update: Update) -> bool:
     """Whether rounds with it failed so often that it may be what they fail of."""
-    return update.tries >= TOGETHER and may_be_its(update.code)
+    return update.tries >= TOGETHER and _may_be_its(update.code)
 
 
-def may_be_its(code: str) -> bool:
+def _may_be_its(code: str) -> bool:
     """Whether a job that failed so may have died of what it measured, or for lack of memory."""
     return code in ("E0101", "E0708") or code.startswith("E10")
+
+
+def _is_ours(code: str) -> bool:
+    """Whether a fault is one of this machine, whatever was looked at."""
+    return code.startswith(("E03", "E08"))
 
 
 def may_wait(same: int, every: int) -> bool:
@@ -119,8 +124,8 @@ def after_failure(update: Update, code: str, message: str, again_at: float) -> U
     waited out; what nobody hands out, or what jobs die of, is refused with the code in the end.
     """
     tries = update.tries + 1
-    ours = code.startswith(("E03", "E08")) or update.state != "waiting"
-    over = tries >= MAX_TRIES and (may_be_its(code) or not ours)
+    ours = _is_ours(code) or update.state != "waiting"
+    over = tries >= MAX_TRIES and (_may_be_its(code) or not ours)
     return msgspec.structs.replace(
         update,
         state="refused" if over else update.state,
@@ -133,7 +138,7 @@ def after_failure(update: Update, code: str, message: str, again_at: float) -> U
 
 def open_again(update: Update) -> Update | None:
     """A refused update that a fault of ours kept from being judged, to be judged; None: another."""
-    may = may_be_its(update.code) or update.code.startswith(("E03", "E08"))
+    may = _may_be_its(update.code) or _is_ours(update.code)
     if update.state != "refused" or not may:
         return None
     return msgspec.structs.replace(update, state="fetched", tries=TOGETHER, due_at=0.0)

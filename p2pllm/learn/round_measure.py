@@ -174,7 +174,7 @@ def tried(job: MergeJob, say: Say) -> MergeReport:
     whole = loss((*job.kept, *job.added))
     stays, after = tuple(range(len(job.added))), whole
     if whole > limit:
-        stays, after = _one_by_one(job, limit, loss) or ((), before)
+        stays, after = _one_by_one(job, limit, loss, before)
     reader = Reader(network, tokenizer, job.texts, job.secret, job.epoch, stacked(job.before))
 
     def gained(laid: Sequence[Laid]) -> Found:
@@ -197,17 +197,17 @@ def tried(job: MergeJob, say: Say) -> MergeReport:
 
 
 def _one_by_one(
-    job: MergeJob, limit: float, loss: Callable[[Sequence[Laid]], float]
-) -> tuple[tuple[int, ...], float] | None:
-    """The rows of `added` that stay within the limit together, and their loss; None: none does."""
+    job: MergeJob, limit: float, loss: Callable[[Sequence[Laid]], float], before: float
+) -> tuple[tuple[int, ...], float]:
+    """The rows of `added` that stay within the limit together, and the loss with them."""
     stays: tuple[int, ...] = ()
-    after = 0.0
+    after = before
     for row in range(len(job.added)):
         more = (*stays, row)
         found = loss((*job.kept, *(job.added[at] for at in more)))
         if found <= limit:
             stays, after = more, found
-    return (stays, after) if stays else None
+    return stays, after
 
 
 def _without(job: MergeJob, gained: Callable[[Sequence[Laid]], Found]) -> tuple[float, ...]:
