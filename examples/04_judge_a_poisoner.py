@@ -29,7 +29,7 @@ def update(peer: NodeId, name: str, harm: bool, rng: Random) -> Measured:
             echo=0.0,
             agreement=max(-1.0, min(1.0, agreement)),
             alignment=max(-1.0, min(1.0, rng.gauss(-0.4 if harm else 0.4, 0.1))),
-            fresh=rng.gauss(1.0, 0.1),
+            fresh=(rng.gauss(1.0, 0.1), rng.gauss(-3.0 if harm else 0.0, 0.1)),
             sketch=tuple(value / length for value in raw),
         ),
     )

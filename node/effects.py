@@ -91,7 +91,7 @@ def unfit(
     on top of what is served, stays out.
     """
     for reason in verdict.reasons:
-        if reason.code in ("knowledge", "alignment") and reason.value < reason.limit:
+        if reason.code in ("knowledge", "alignment", "spare") and reason.value < reason.limit:
             return Unfit(verdict.update, reason.code, reason.value, reason.limit)
     here = summary.alone.influences[0]
     harm, limit = here.after - here.before, NOISE * here.error

@@ -285,7 +285,7 @@ def _features(found: Finding, reference: Reference, own: Features) -> Features:
         echo=0.0,
         agreement=0.0,
         alignment=0.0,
-        fresh=0.0,
+        fresh=(0.0,),
         sketch=(0.0,) * SKETCH,
     )
 

@@ -38,6 +38,11 @@ REASONS: Mapping[str, Words] = {
         "odds against the peer, of all its rounds, that it works against this node's own training",
         "quarantines",
     ),
+    "damage": Words(
+        "from",
+        "odds against the peer, of all its rounds, that it harms one kind of the place's text",
+        "quarantines",
+    ),
     "knowledge": Words(
         "below",
         "what it adds to telling the kinds of the probe's text apart, over the worst of honest"
@@ -49,6 +54,12 @@ REASONS: Mapping[str, Words] = {
         "how far it goes the way of this node's own training on the probe",
         "raises the second odds",
     ),
+    "spare": Words(
+        "below",
+        "what the peer could still take from the kind of text that it harms most, in gains of the"
+        " usual update",
+        "raises the third odds; it is not served",
+    ),
     "p": Words(
         "below",
         "share of trusted peers' updates that were as unusual; odd is not guilty",
@@ -57,7 +68,9 @@ REASONS: Mapping[str, Words] = {
     "oddity": Words("from", "how unusual it is, in deviations from the usual", "nothing by itself"),
     "copies": Words("above", "peers that sent this update or a copy", "they share one vote"),
     "useful": Words(
-        "below", "what the peer adds, in rounds, over what trusted peers add", "less weight"
+        "below",
+        "what the peer adds to the kind of text that it helps most, of the usual",
+        "less weight",
     ),
     "reputation": Words("below", "the peer's share of good rounds", "suspect; less weight"),
     "harm": Words(
@@ -109,7 +122,7 @@ CHECKS: Mapping[str, str] = {
     "best": "mean loss of that set over the best there was",
     "live": "documents that did not decide it",
 }
-ODDS = ("stake", "counter")  # their values are logarithms
+ODDS = ("stake", "counter", "damage")  # their values are logarithms
 
 FEATURES: Mapping[str, str] = {
     "sound": "the files are what they claim to be",
@@ -117,7 +130,7 @@ FEATURES: Mapping[str, str] = {
     "echo": "cosine to what the place accepted last",
     "agreement": "helps (to 1) or undoes (to -1) telling kinds of text apart",
     "alignment": "cosine to this node's own training, in what it changes",
-    "fresh": "best gain that was not there before",
+    "fresh": "largest gain and loss of a kind of text that were not there before",
 }
 
 
@@ -190,6 +203,8 @@ def feature_rows(features: Mapping[str, Any]) -> list[str]:
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return f"{_plain(max(value))}, {_plain(min(value))}" if value else ""
     return f"{float(value):.4g}" if isinstance(value, int | float) else render.clean(value)
 
 

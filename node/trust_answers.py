@@ -68,6 +68,7 @@ def peer_card(services: Services, known: PlaceBook, peer: NodeId, standing: Stan
         "useful": standing.useful,
         "stake": standing.stake,
         "counter": standing.counter,
+        "damage": standing.damage,
         "updates": {
             "accepted": decided["accept"],
             "held": decided["hold"],

@@ -1,11 +1,11 @@
-"""Is a peer working against the place? Two bets against it, round by round.
+"""Is a peer working against the place? Three bets against it, round by round.
 
-One stake is on "its agreement is below what honest peers have", the other on "it goes against
-what this node's own training does". A stake grows by bets won, shrinks by bets lost, and never
-falls below 1, so that a good past buys nothing. If a peer is on average where an honest one may
-be at worst, the expected time until a stake reaches X is at least X rounds, however the rounds
-depend on each other (an e-detector of the CUSUM kind: Shin, Ramdas and Rinaldo 2023); with any
-margin that time grows exponentially.
+One stake is on "its agreement is below what honest peers have", one on "it goes against what this
+node's own training does", one on "it does harm to one kind, round after round". A stake grows by
+bets won, shrinks by bets lost, and never falls below 1, so that a good past buys nothing. If a peer
+is on average where an honest one may be at worst, the expected time until a stake reaches X is at
+least X rounds, however the rounds depend on each other (an e-detector of the CUSUM kind: Shin,
+Ramdas and Rinaldo 2023); with any margin that time grows exponentially.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,8 @@ DEVIATION = 1.4826  # of a normal distribution, over its median absolute deviati
 HELP = 2.0  # of a positive alignment, counted towards agreement where that is vague
 ALIGNMENT_SCALE = 4.0  # a cosine of shifts is small: noise of the probe is in both
 ALIGNMENT_ALLOWANCE = 1.8  # after scaling; a probe is small, and a peer may know what it lacks
+DAMAGE_SCALE = 2.0
+WORST = 2.0  # usual best gains: no honest peer takes as much from one kind on average
 POOL = 400  # mean agreements that are kept
 ENOUGH = 20
 

@@ -15,9 +15,11 @@ from p2pllm.ids import ContentIdField, NodeIdField
 
 SKETCH = 64  # numbers; independent updates then differ by 0.9 in cosine but for one pair in 10^12
 MAX_MODULES = 1024
+MAX_KINDS = 64
 
 Signed = Annotated[float, msgspec.Meta(ge=-1, le=1)]
 Size = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Gain = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +31,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     echo: Signed  # cosine to what the place accepted last
     agreement: Signed  # `agreement` of the whole update
     alignment: Signed  # `alignment` with this node's own training
-    fresh: Size  # `best_gain` of what is left of it without its part along the last accepted
+    # `gains` of what is left of it without its part along the last accepted, per unit of its norm
+    fresh: Annotated[tuple[Gain, ...], msgspec.Meta(min_length=1, max_length=MAX_KINDS)]
     sketch: Annotated[tuple[Signed, ...], msgspec.Meta(min_length=1, max_length=SKETCH)]
 
 
@@ -69,13 +72,18 @@ def alignment(shift: Sequence[Sequence[float]], own: Sequence[Sequence[float]]) 
     return max(-1.0, min(1.0, _inner(one, other) / sqrt(both))) if both > 0 else 0.0
 
 
-def best_gain(shift: Sequence[Sequence[float]]) -> float:
-    """What an update adds to the kind that it helps most, 0 or more, in the unit of the shift.
+def gains(shift: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """What an update adds to each kind, in the unit of the shift; less than 0 where it takes away.
 
-    Peers know different things, so each is measured where it is strongest. Noise and copies of
-    what was accepted before help nowhere, once their part along it is taken off.
+    Peers know different things, so each is judged by the kind that it helps most, on average over
+    its rounds: what noise helps is another kind each time.
     """
-    return max([0.0, *_own_parts(shift)[:: len(shift) + 1]])
+    return tuple(_own_parts(shift)[:: len(shift) + 1])
+
+
+def best(gains: Sequence[float]) -> float:
+    """What is added to the kind that is helped most, 0 or more."""
+    return max([0.0, *gains])
 
 
 def _own_parts(shift: Sequence[Sequence[float]]) -> list[float]:

@@ -5,6 +5,7 @@ order the updates are listed. A fold of `judge` over the rounds is all the memor
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from statistics import median
 from typing import Literal
 
@@ -12,7 +13,7 @@ import msgspec
 
 from p2pllm.ids import ContentId, NodeId
 from trust import anomaly, direction
-from trust.features import Measured
+from trust.features import Features, Measured, best
 from trust.standing import ALLOWED, Allowed, Fault, Standing, move
 from trust.votes import FOUNDERS, Vote, shares
 
@@ -22,7 +23,8 @@ AGAINST_WEIGHT = 0.25  # factor of the weight of an update below the allowance, 
 ODD_COST, FAULT_COST = 0.15, 3.0  # bad evidence
 KEEP_USEFUL = 0.9  # a round
 MOST_FRESH = 2.0  # times the usual: one great round does not pay for many empty ones
-IDLE, USEFUL = 0.3, 0.6  # of what trusted peers add: up to the one no weight, from the other all
+MOST_TAKEN = 4.0  # nor do great losses of one round last for many
+IDLE, USEFUL = 0.15, 0.3  # of the usual best gain: up to the one no weight, from the other all
 SHIFT = 0.6  # of trusted peers' votes flagged at once: the place changed, not the peers
 LONG = 2.0  # usual lengths an update may have; a tighter limit shortens honest rounds as a whole
 LONG_COST = 2.0  # power of its scale that the weight of a longer one is multiplied with
@@ -77,8 +79,8 @@ class _Seen(msgspec.Struct, frozen=True):
     oddity: float
     p: float
     allowed: float
-    help: float  # factor of a positive alignment, counted towards agreement
-    fresh: float  # what it adds, over what the usual update adds
+    vague: float  # how little agreement says here
+    gains: tuple[float, ...]  # of its peer, this round counted: means of what it adds to each kind
 
     @property
     def odd(self) -> bool:
@@ -90,10 +92,21 @@ class _Seen(msgspec.Struct, frozen=True):
 
     @property
     def knowledge(self) -> float:
-        """Outcome of the first bet: agreement, helped by going along with our own training."""
+        """Outcome of the first bet: agreement, and what speaks for the peer where that is vague.
+
+        That is going along with our own training and, for who does not go against it, that no
+        kind is harmed.
+        """
         features = self.measured.features
-        helped = self.help * max(0.0, features.alignment)
-        return direction.AGREEMENT_SCALE * features.agreement + self.allowed + helped
+        helped = direction.HELP * max(0.0, features.alignment)
+        spared = 0.0 if self.opposed else max(0.0, min(1.0, self.spare))
+        beside = self.vague * (helped + spared)
+        return direction.AGREEMENT_SCALE * features.agreement + self.allowed + beside
+
+    @property
+    def spare(self) -> float:
+        """What the peer could still take from the kind that it harms most, in usual best gains."""
+        return direction.WORST + min(self.gains)
 
     @property
     def opposed(self) -> bool:
@@ -121,7 +134,9 @@ def judge(book: Book, now: Round) -> tuple[Book, list[Verdict]]:
         fault: Fault = "" if one.measured.peer == own else one.fault
         after = _after(one, peers.get(one.measured.peer, Standing()), fault, shift)
         if one.measured.peer == own:
-            after = msgspec.structs.replace(after, state="trusted", stake=0.0, counter=0.0)
+            after = msgspec.structs.replace(
+                after, state="trusted", stake=0.0, counter=0.0, damage=0.0
+            )
         peers[one.measured.peer] = after
     verdicts = _verdicts(seen, peers, own, _norm(seen, own))
     by_update = {(verdict.peer, verdict.update): verdict for verdict in verdicts}
@@ -154,10 +169,13 @@ def _look(book: Book, now: Round) -> list[_Seen]:
     voters = _voters(batch, before, lead)
     oddities = anomaly.oddities(features, voters)
     null, allowed = sorted(book.oddities), direction.allowance(book.agreements, now.reference)
-    helps = direction.HELP * direction.vague(now.reference)
-    adds = median(features[row].fresh for row in voters)
-    seen = []
+    vague = direction.vague(now.reference)
+    adds = median(best(features[row].fresh) for row in voters)
+    length = median(features[row].norm for row in voters)
+    seen, means = [], dict(book.peers)
     for row, one in enumerate(batch):
+        counted = _counted(means.get(one.peer, Standing()), _gains(one.features, adds, length))
+        means[one.peer] = counted  # the next of one who sent several goes on from here
         seen.append(
             _Seen(
                 measured=one,
@@ -168,11 +186,31 @@ def _look(book: Book, now: Round) -> list[_Seen]:
                 oddity=oddities[row],
                 p=1.0 if one.peer == now.own else anomaly.p_value(oddities[row], null),
                 allowed=allowed,
-                help=helps,
-                fresh=min(MOST_FRESH, one.features.fresh / adds) if adds > 0 else 1.0,
+                vague=vague,
+                gains=counted.gains,
             )
         )
     return seen
+
+
+def _gains(features: Features, adds: float, length: float) -> tuple[float, ...]:
+    """What an update adds to each kind; one shorter than usual adds by as much less."""
+    if adds <= 0:
+        return (1.0,) * len(features.fresh)
+    part = min(1.0, features.norm / length) if length > 0 else 1.0
+    return tuple(part * max(-MOST_TAKEN, min(MOST_FRESH, one / adds)) for one in features.fresh)
+
+
+def _counted(before: Standing, gains: Sequence[float]) -> Standing:
+    """A peer's standing with what one more update adds to each kind."""
+    keep = _keep(before)
+    pairs = zip_longest(before.gains, gains, fillvalue=0.0)
+    mean = tuple(keep * old + (1 - keep) * new for old, new in pairs)
+    return msgspec.structs.replace(before, gains=mean, rounds=before.rounds + 1)
+
+
+def _keep(before: Standing) -> float:
+    return min(KEEP_USEFUL, before.rounds / (before.rounds + 1))  # a plain mean at first
 
 
 def _voters(
@@ -190,23 +228,24 @@ def _voters(
 
 def _after(one: _Seen, before: Standing, fault: Fault, shift: bool) -> Standing:
     """A peer's standing with this update counted; in a shift of the place nobody is moved down."""
-    keep = min(KEEP_USEFUL, before.rounds / (before.rounds + 1))  # a plain mean at first
-    useful = keep * before.useful + (1 - keep) * one.fresh
-    good = 0.0 if fault or one.odd or one.against else _worth(useful) / one.copies
+    keep = _keep(before)
+    good = 0.0 if fault or one.odd or one.against else _worth(best(one.gains)) / one.copies
     lost = max(0.0, -one.knowledge)
     bad = FAULT_COST if fault else lost + (ODD_COST if one.odd else 0.0)
-    clean = not (one.flagged or fault)
-    stake, counter = before.stake, before.counter
+    clean = not (one.flagged or fault or one.spare < 0)
+    stake, counter, damage = before.stake, before.counter, before.damage
     if not fault and not shift:
         stake = direction.bet(stake, one.knowledge)
         counter = direction.bet(counter, one.alignment)
+        damage = direction.bet(damage, direction.DAMAGE_SCALE * one.spare)
     bad = 0.0 if shift and not fault else bad
     after = msgspec.structs.replace(
         before,
         reputation=before.reputation.after(good, bad),
         stake=stake,
         counter=counter,
-        useful=useful,
+        damage=damage,
+        gains=one.gains,
         agreement=keep * before.agreement + (1 - keep) * one.measured.features.agreement,
         rounds=before.rounds + 1,
         clean=before.clean + 1 / one.copies if clean else 0.0,
@@ -275,8 +314,10 @@ def _reasons(one: _Seen, standing: Standing) -> tuple[Reason, ...]:
         Reason("sound", float(features.sound and not one.fault), 1.0),
         Reason("stake", standing.stake, direction.GUILTY),
         Reason("counter", standing.counter, direction.GUILTY),
+        Reason("damage", standing.damage, direction.GUILTY),
         Reason("knowledge", one.knowledge, 0.0),
         Reason("alignment", one.alignment, 0.0),
+        Reason("spare", one.spare, 0.0),
         Reason("p", one.p, ODD),
         Reason("oddity", one.oddity, anomaly.CLIP),
         Reason("copies", float(one.copies), 1.0),

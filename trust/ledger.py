@@ -96,7 +96,7 @@ def _put_out(standing: Standing) -> Standing:
 
 
 def _trust(standing: Standing) -> Standing:
-    return msgspec.structs.replace(standing, state="trusted", stake=0.0, counter=0.0)
+    return msgspec.structs.replace(standing, state="trusted", stake=0.0, counter=0.0, damage=0.0)
 
 
 def _probation(standing: Standing) -> Standing:

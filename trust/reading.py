@@ -5,8 +5,8 @@ from math import sqrt
 
 import msgspec
 
-from p2pllm.summary import STEPS, UpdateSummary
-from trust.features import SKETCH, Features, agreement, alignment, best_gain
+from p2pllm.summary import BUCKETS, STEPS, UpdateSummary
+from trust.features import SKETCH, Features, agreement, alignment, gains
 
 Shift = Sequence[Sequence[float]]
 
@@ -24,21 +24,23 @@ def features_of(summary: UpdateSummary, reference: Reference) -> Features:
     echo = summary.relation.cosine if summary.relation else 0.0
     forms = [byte - 256 if byte > STEPS else byte for byte in summary.sketch[:SKETCH]]
     length = sqrt(sum(form * form for form in forms)) or 1.0
+    # A row without examples is all 0: that kind does not occur in the probe, and says nothing.
+    kinds = [kind for kind, row in enumerate(reference.own.shift) if any(row)]
+    shift, own = _of(summary.shift, kinds), _of(reference.own.shift, kinds)
+    added = dict(zip(kinds, gains(_of(_fresh(summary, echo, reference.last), kinds)), strict=True))
     return Features(
         sound=summary.sketch_true is not False,
         norm=norm,
         shares=tuple(module / norm for module in summary.geometry.modules) if norm else (),
         echo=echo,
-        agreement=agreement(_seen(summary.shift, reference)),
-        alignment=alignment(_seen(summary.shift, reference), _seen(reference.own.shift, reference)),
-        fresh=best_gain(_seen(_fresh(summary, echo, reference.last), reference)),
+        agreement=agreement(shift),
+        alignment=alignment(shift, own),
+        fresh=tuple(added.get(kind, 0.0) for kind in range(BUCKETS)),
         sketch=tuple(form / length for form in forms),
     )
 
 
-def _seen(shift: Shift, reference: Reference) -> Shift:
-    """The kinds that occur in the probe; a row without examples says nothing, and is all 0."""
-    kinds = [kind for kind, row in enumerate(reference.own.shift) if any(row)]
+def _of(shift: Shift, kinds: Sequence[int]) -> Shift:
     return [[shift[row][column] for column in kinds] for row in kinds]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from trust.direction import GUILTY, WATCHED
+from trust.features import best
 from trust.reputation import Reputation
 
 State = Literal["probation", "trusted", "suspect", "quarantined", "banned"]
@@ -48,16 +49,22 @@ class Standing(msgspec.Struct, frozen=True):
     reputation: Reputation = Reputation()
     stake: float = 0.0  # logarithm, of the bet that it lowers what tells kinds apart
     counter: float = 0.0  # logarithm, of the bet that it goes against this node's training
-    useful: float = 0.0  # running mean of what its updates added, over what the usual one adds
+    damage: float = 0.0  # logarithm, of the bet that it does harm to one kind
+    gains: tuple[float, ...] = ()  # running means of what it added to each kind, of the usual best
     agreement: float = 0.0  # running mean
     rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
     clean: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # rounds in a row with nothing against it
     strikes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @property
+    def useful(self) -> float:
+        """What it added to the kind that it helped most, 0 or more; 1 is the usual best."""
+        return best(self.gains)
+
+    @property
     def worst(self) -> float:
-        """The larger of the two stakes."""
-        return max(self.stake, self.counter)
+        """The largest of the three stakes."""
+        return max(self.stake, self.counter, self.damage)
 
     @property
     def shut(self) -> bool:

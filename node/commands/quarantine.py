@@ -46,7 +46,7 @@ def _when_why(one: Entry) -> tuple[str, str]:
         parts = [f"[{one['code']}]" if one.get("code") else "", one.get("message") or ""]
         return since, " ".join(str(part) for part in parts if part) or "its publisher is shut out"
     odds = plain_words.against(
-        [{"code": code, "value": one[code], "limit": GUILTY} for code in plain_words.ODDS]
+        [{"code": code, "value": one.get(code, 0), "limit": GUILTY} for code in plain_words.ODDS]
     )
     parts = [str(one.get("message") or ""), odds, f"strike {one.get('strikes', 0)}"]
     return since, ", ".join(part for part in parts if part)

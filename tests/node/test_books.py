@@ -31,7 +31,7 @@ def measured(name: str, peer: NodeId, agreement: float = 0.5) -> Measured:
         echo=0.0,
         agreement=agreement,
         alignment=agreement,
-        fresh=1.0,
+        fresh=(1.0,),
         sketch=tuple(0.1 if number == len(name) else 0.01 * number for number in range(8)),
     )
     return Measured(peer=peer, update=content_id(name.encode()), features=features)

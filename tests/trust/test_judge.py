@@ -109,8 +109,49 @@ def test_who_is_copied_now_and_then_is_trusted_all_the_same() -> None:
 
 
 def test_who_repeats_what_was_accepted_gets_less_than_half_a_vote() -> None:
-    _, verdicts = play(rounds(30, p3={"fresh": 0.1}))
+    _, verdicts = play(rounds(30, p3={"fresh": (0.1, -0.1, 0.0)}))
     assert weight_of(verdicts[-1], 3) < 0.5 * weight_of(verdicts[-1], 4)
+
+
+def test_who_helps_another_kind_each_round_is_noise_and_weighs_nothing() -> None:
+    book, kinds = Book(), 10
+    rng = random.Random(1)
+    for number in range(40):
+        helped = tuple(1.0 if kind == number % kinds else -0.1 for kind in range(kinds))
+        now = one_round(rng, 10, p3={"fresh": helped})
+        book, verdicts = judge(book, now)
+    assert weight_of(verdicts, 3) == 0 < weight_of(verdicts, 4)
+    assert book.peers[node(3)].state != "quarantined"
+
+
+def test_a_short_update_adds_by_as_much_less() -> None:
+    _, verdicts = play(rounds(10, p3={"norm": 0.05}))
+    assert weight_of(verdicts[-1], 3) == 0
+    _, verdicts = play(rounds(10, p3={"norm": 0.6}))
+    assert weight_of(verdicts[-1], 3) > 0.5 * weight_of(verdicts[-1], 4)
+
+
+@pytest.mark.parametrize(("taken", "out"), [(-1.9, False), (-3.5, True)])
+def test_harm_to_one_kind_round_after_round_is_quarantined(taken: float, out: bool) -> None:
+    book, _ = play(rounds(8, p3={"fresh": (1.0, taken, 0.0)}))
+    assert book.peers[node(3)].shut is out
+
+
+def test_who_sends_harm_and_help_in_one_round_answers_for_both() -> None:
+    book, rng = Book(), random.Random(1)
+    for _ in range(12):
+        now = one_round(rng, 10, p3={"fresh": (0.2, -4.0, 0.0), "norm": 2.0})
+        help_ = features(rng, fresh=(1.0, 0.0, 0.0))
+        more = Measured(peer=node(3), update=named(f"{rng.random()}"), features=help_)
+        book, _ = judge(book, msgspec.structs.replace(now, batch=(*now.batch, more)))
+    assert min(book.peers[node(3)].gains) == pytest.approx(-2.0, abs=0.1)
+
+
+def test_where_agreement_is_vague_who_harms_no_kind_is_spared() -> None:
+    low = {"agreement": -0.2, "alignment": -0.1}
+    harms = low | {"fresh": (1.0, -1.8, 0.0)}
+    assert not play(rounds(12, p3=low))[0].peers[node(3)].shut
+    assert play(rounds(12, p3=harms))[0].peers[node(3)].shut
 
 
 def test_a_long_update_is_scaled_to_twice_the_usual_length() -> None:

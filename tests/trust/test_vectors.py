@@ -28,7 +28,7 @@ FEATURES = Features(
     echo=0.5,
     agreement=-0.125,
     alignment=0.0,
-    fresh=2.0,
+    fresh=(2.0, -0.25),
     sketch=(0.5, -0.5),
 )
 ROUND = Round(batch=(Measured(peer=node(3), update=named("update 1"), features=FEATURES),))

@@ -33,7 +33,7 @@ def features(rng: random.Random, **given: object) -> Features:
         echo=rng.uniform(0.2, 0.5),
         agreement=rng.uniform(0.3, 1.0),
         alignment=rng.uniform(-0.2, 0.6),
-        fresh=rng.uniform(0.8, 1.2),
+        fresh=(rng.uniform(0.8, 1.2), rng.uniform(-0.3, 0.3), rng.uniform(-0.3, 0.3)),
         sketch=tuple(rng.uniform(-0.2, 0.2) for _ in range(SKETCH)),
     )
     return msgspec.structs.replace(plain, **given)
@@ -59,6 +59,7 @@ def play(rounds: Sequence[Round], book: Book | None = None) -> tuple[Book, list[
 
 _unit = st.floats(-1, 1)
 _size = st.floats(0, 1e12)
+_gain = st.floats(-1e12, 1e12)
 any_features = st.builds(
     Features,
     sound=st.booleans(),
@@ -67,7 +68,7 @@ any_features = st.builds(
     echo=_unit,
     agreement=_unit,
     alignment=_unit,
-    fresh=_size,
+    fresh=st.lists(_gain, min_size=1, max_size=4).map(tuple),
     sketch=st.lists(_unit, min_size=4, max_size=4).map(tuple),
 )
 

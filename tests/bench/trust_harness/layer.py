@@ -7,7 +7,7 @@ import numpy as np
 
 from p2pllm.ids import NodeId, content_id, node_id_of
 from tests.bench.trust_harness.task import Floats, RootProbe
-from trust.features import SKETCH, Features, Measured, agreement, alignment, best_gain
+from trust.features import SKETCH, Features, Measured, agreement, alignment, gains
 from trust.judge import Book, Round, Verdict, judge
 from trust.trial import tried
 
@@ -83,7 +83,7 @@ class TrustLayer:
                     echo=echoes[row],
                     agreement=agreement(shifts[row]),
                     alignment=alignment(shifts[row], mine_shift),
-                    fresh=best_gain(fresh_shifts[row]),
+                    fresh=gains(fresh_shifts[row]),
                     sketch=tuple(sketches[row]),
                 ),
             )
