@@ -30,6 +30,7 @@ SCORES: Mapping[State, float] = {
     "quarantined": -25.0,
     "banned": -100.0,
 }
+BELOW = ("knowledge", "alignment", "spare")  # numbers below whose limit nothing is served
 NOISE = 2.0  # standard errors by which an update may raise the loss of the place's own text
 # Of the battery's surest chain of tokens (docs/specs/summary.md), nats: of 172 honest adapters, on
 # two bases, one was above; what was measured of backdoors is in docs/trust.md.
@@ -91,7 +92,7 @@ def unfit(
     on top of what is served, stays out.
     """
     for reason in verdict.reasons:
-        if reason.code in ("knowledge", "alignment", "spare") and reason.value < reason.limit:
+        if reason.code in BELOW and reason.value < reason.limit:
             return Unfit(verdict.update, reason.code, reason.value, reason.limit)
     here = summary.alone.influences[0]
     harm, limit = here.after - here.before, NOISE * here.error

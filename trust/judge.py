@@ -80,6 +80,7 @@ class _Seen(msgspec.Struct, frozen=True):
     p: float
     allowed: float
     vague: float  # how little agreement says here
+    least: float  # what it adds to the kind that it harms most, in usual best gains
     gains: tuple[float, ...]  # of its peer, this round counted: means of what it adds to each kind
 
     @property
@@ -95,11 +96,12 @@ class _Seen(msgspec.Struct, frozen=True):
         """Outcome of the first bet: agreement, and what speaks for the peer where that is vague.
 
         That is going along with our own training and, for who does not go against it, that no
-        kind is harmed.
+        kind is harmed, on average or now: a good past buys nothing.
         """
         features = self.measured.features
         helped = direction.HELP * max(0.0, features.alignment)
-        spared = 0.0 if self.opposed else max(0.0, min(1.0, self.spare))
+        spare = min(self.spare, direction.WORST + self.least)
+        spared = 0.0 if self.opposed else max(0.0, min(1.0, spare))
         beside = self.vague * (helped + spared)
         return direction.AGREEMENT_SCALE * features.agreement + self.allowed + beside
 
@@ -174,7 +176,8 @@ def _look(book: Book, now: Round) -> list[_Seen]:
     length = median(features[row].norm for row in voters)
     seen, means = [], dict(book.peers)
     for row, one in enumerate(batch):
-        counted = _counted(means.get(one.peer, Standing()), _gains(one.features, adds, length))
+        gains = _gains(one.features, adds, length)
+        counted = _counted(means.get(one.peer, Standing()), gains)
         means[one.peer] = counted  # the next of one who sent several goes on from here
         seen.append(
             _Seen(
@@ -187,6 +190,7 @@ def _look(book: Book, now: Round) -> list[_Seen]:
                 p=1.0 if one.peer == now.own else anomaly.p_value(oddities[row], null),
                 allowed=allowed,
                 vague=vague,
+                least=min(gains),
                 gains=counted.gains,
             )
         )

@@ -154,6 +154,14 @@ def test_where_agreement_is_vague_who_harms_no_kind_is_spared() -> None:
     assert play(rounds(12, p3=harms))[0].peers[node(3)].shut
 
 
+def test_who_harmed_no_kind_until_now_is_not_spared_now() -> None:
+    low = {"agreement": -0.35, "alignment": -0.1}
+    book, _ = play(rounds(30))
+    kept, _ = play(rounds(4, seed=2, p3=low), book)
+    out, _ = play(rounds(4, seed=2, p3=low | {"fresh": (1.0, -2.5, 0.0)}), book)
+    assert kept.peers[node(3)].stake < out.peers[node(3)].stake
+
+
 def test_a_long_update_is_scaled_to_twice_the_usual_length() -> None:
     _, verdicts = play(rounds(10, p3={"norm": 10.0}))
     scale = next(one.scale for one in verdicts[-1] if one.peer == node(3))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from node.effects import BELOW
 from tests.trust.values import named, node
 from trust.features import Features, Measured
 from trust.judge import Book, Round, judge
@@ -18,7 +19,6 @@ from trust.witness import Report, witness_weights, witnessed
 HONEST = 9
 ROUNDS = 60
 SYBILS = 50
-UNFIT = ("knowledge", "alignment")  # numbers that keep an update from being served
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class Life:
         self.book, verdicts = judge(self.book, Round(batch=tuple(batch)))
         self.served = {}
         for number, one in zip(sent, verdicts, strict=True):
-            below = any(r.code in UNFIT and r.value < r.limit for r in one.reasons)
+            below = any(r.code in BELOW and r.value < r.limit for r in one.reasons)
             self.served[number] = 0.0 if below or unfit[number] else one.weight
         return {number: one.weight for number, one in zip(sent, verdicts, strict=True)}
 
