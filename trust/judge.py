@@ -100,8 +100,8 @@ class _Seen(msgspec.Struct, frozen=True):
         """
         features = self.measured.features
         helped = direction.HELP * max(0.0, features.alignment)
-        spare = min(self.spare, direction.WORST + self.least)
-        spared = 0.0 if self.opposed else max(0.0, min(1.0, spare))
+        with_us = self.alignment / direction.ALIGNMENT_ALLOWANCE
+        spared = max(0.0, min(1.0, with_us, self.spare, direction.WORST + self.least))
         beside = self.vague * (helped + spared)
         return direction.AGREEMENT_SCALE * features.agreement + self.allowed + beside
 

@@ -155,7 +155,7 @@ def test_where_agreement_is_vague_who_harms_no_kind_is_spared() -> None:
 
 
 def test_who_harmed_no_kind_until_now_is_not_spared_now() -> None:
-    low = {"agreement": -0.35, "alignment": -0.1}
+    low = {"agreement": -0.22, "alignment": 0.0}
     book, _ = play(rounds(30))
     kept, _ = play(rounds(4, seed=2, p3=low), book)
     out, _ = play(rounds(4, seed=2, p3=low | {"fresh": (1.0, -2.5, 0.0)}), book)
