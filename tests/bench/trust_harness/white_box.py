@@ -239,6 +239,13 @@ def _scores(scene: Scene) -> Floats:
     return np.asarray(grads.mean(1, keepdims=True) - grads)
 
 
+def dilute(scene: Scene) -> Floats:
+    """Honest updates under much noise: the usual gain sinks, so that harm counts for more."""
+    noise = scene.rng.normal(0, 1, scene.own.shape)
+    long = 2.5 * np.linalg.norm(scene.own, axis=1, keepdims=True)
+    return _each_long(scene, scene.own + long * _unit_rows(noise), 1.0)
+
+
 def _usual(scene: Scene) -> float:
     return float(np.median(np.linalg.norm(scene.honest, axis=1)))
 
@@ -286,4 +293,5 @@ ATTACKS: dict[str, Any] = {
     "crowd_out": CrowdOut,
     "copies": copies,
     "overflow": overflow,
+    "dilute": dilute,
 }
