@@ -30,7 +30,7 @@ SCORES: Mapping[State, float] = {
     "quarantined": -25.0,
     "banned": -100.0,
 }
-BELOW = ("knowledge", "alignment", "spare")  # numbers below whose limit nothing is served
+BELOW = ("knowledge", "alignment")  # numbers below whose limit nothing is served
 NOISE = 2.0  # standard errors by which an update may raise the loss of the place's own text
 # Of the battery's surest chain of tokens (docs/specs/summary.md), nats: of 172 honest adapters, on
 # two bases, one was above; what was measured of backdoors is in docs/trust.md.

@@ -58,7 +58,7 @@ REASONS: Mapping[str, Words] = {
         "below",
         "what the peer could still take from the kind of text that it harms most, in gains of the"
         " usual update",
-        "raises the third odds; it is not served",
+        "raises the third odds",
     ),
     "p": Words(
         "below",

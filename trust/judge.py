@@ -174,10 +174,13 @@ def _look(book: Book, now: Round) -> list[_Seen]:
     vague = direction.vague(now.reference)
     adds = median(best(features[row].fresh) for row in voters)
     length = median(features[row].norm for row in voters)
+    # Only trusted peers say what is harm: new keys that add little would frame others.
+    settled = all(before[row].state == "trusted" for row in voters) and len(voters) >= FOUNDERS
     seen, means = [], dict(book.peers)
     for row, one in enumerate(batch):
         gains = _gains(one.features, adds, length)
-        counted = _counted(means.get(one.peer, Standing()), gains)
+        counts = gains if settled else [max(0.0, gain) for gain in gains]
+        counted = _counted(means.get(one.peer, Standing()), counts)
         means[one.peer] = counted  # the next of one who sent several goes on from here
         seen.append(
             _Seen(
@@ -190,7 +193,7 @@ def _look(book: Book, now: Round) -> list[_Seen]:
                 p=1.0 if one.peer == now.own else anomaly.p_value(oddities[row], null),
                 allowed=allowed,
                 vague=vague,
-                least=min(gains),
+                least=min(gains) if settled else -MOST_TAKEN,
                 gains=counted.gains,
             )
         )

@@ -83,7 +83,6 @@ def test_one_node_in_several_audits_a_quarantined_peer_and_none_a_banned_one() -
     [
         (Reason("knowledge", -0.1, 0.0), "knowledge"),
         (Reason("alignment", -0.1, 0.0), "alignment"),
-        (Reason("spare", -0.1, 0.0), "spare"),
         (Reason("knowledge", 0.1, 0.0), None),
     ],
 )

@@ -133,13 +133,14 @@ def test_a_short_update_adds_by_as_much_less() -> None:
 
 @pytest.mark.parametrize(("taken", "out"), [(-1.9, False), (-3.5, True)])
 def test_harm_to_one_kind_round_after_round_is_quarantined(taken: float, out: bool) -> None:
-    book, _ = play(rounds(8, p3={"fresh": (1.0, taken, 0.0)}))
+    book, _ = play(rounds(20))
+    book, _ = play(rounds(20, seed=2, p3={"fresh": (1.0, taken, 0.0)}), book)
     assert book.peers[node(3)].shut is out
 
 
 def test_who_sends_harm_and_help_in_one_round_answers_for_both() -> None:
-    book, rng = Book(), random.Random(1)
-    for _ in range(12):
+    (book, _), rng = play(rounds(4)), random.Random(1)
+    for _ in range(30):
         now = one_round(rng, 10, p3={"fresh": (0.2, -4.0, 0.0), "norm": 2.0})
         help_ = features(rng, fresh=(1.0, 0.0, 0.0))
         more = Measured(peer=node(3), update=named(f"{rng.random()}"), features=help_)
@@ -150,8 +151,9 @@ def test_who_sends_harm_and_help_in_one_round_answers_for_both() -> None:
 def test_where_agreement_is_vague_who_harms_no_kind_is_spared() -> None:
     low = {"agreement": -0.2, "alignment": -0.1}
     harms = low | {"fresh": (1.0, -1.8, 0.0)}
-    assert not play(rounds(12, p3=low))[0].peers[node(3)].shut
-    assert play(rounds(12, p3=harms))[0].peers[node(3)].shut
+    book, _ = play(rounds(20))
+    assert not play(rounds(12, seed=2, p3=low), book)[0].peers[node(3)].shut
+    assert play(rounds(12, seed=2, p3=harms), book)[0].peers[node(3)].shut
 
 
 def test_who_harmed_no_kind_until_now_is_not_spared_now() -> None:
@@ -160,6 +162,22 @@ def test_who_harmed_no_kind_until_now_is_not_spared_now() -> None:
     kept, _ = play(rounds(4, seed=2, p3=low), book)
     out, _ = play(rounds(4, seed=2, p3=low | {"fresh": (1.0, -2.5, 0.0)}), book)
     assert kept.peers[node(3)].stake < out.peers[node(3)].stake
+
+
+def test_new_keys_that_add_little_cannot_make_harm_of_what_others_take() -> None:
+    book, rng = Book(), random.Random(8)
+    for _ in range(20):
+        now = one_round(rng, 2, p0={"fresh": (1.0, -1.5)}, p1={"fresh": (1.0, -1.5)})
+        crowd = tuple(
+            Measured(
+                peer=node(1000 + n),
+                update=named(f"{rng.random()}"),
+                features=features(rng, fresh=(0.01, 0.0), agreement=-0.3),
+            )
+            for n in range(9)
+        )
+        book, _ = judge(book, msgspec.structs.replace(now, batch=(*now.batch, *crowd)))
+    assert max(book.peers[node(n)].damage for n in range(2)) == 0
 
 
 def test_a_long_update_is_scaled_to_twice_the_usual_length() -> None:
