@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trust.features import agreement, alignment, gains
+from trust.features import agreement, alignment, best, gains
 
 GOOD = [[1.0, -0.5, -0.5], [-0.5, 1.0, -0.5], [-0.5, -0.5, 1.0]]
 rows = st.lists(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), min_size=3, max_size=3)
@@ -37,6 +37,7 @@ def test_a_shift_of_what_is_common_counts_for_nothing() -> None:
 def test_all_are_in_their_ranges(one: list[list[float]], other: list[list[float]]) -> None:
     assert -1 <= agreement(one) <= 1
     assert -1 <= alignment(one, other) <= 1
+    assert best(gains(one)) >= 0
     assert len(gains(one)) == 3
 
 
