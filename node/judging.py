@@ -28,7 +28,7 @@ from p2pllm.ids import ContentId
 from p2pllm.jobs_round import Finding, RoundReport
 from p2pllm.names import Place
 from p2pllm.summary import UpdateSummary
-from trust.features import SKETCH, Features, Measured
+from trust.features import SKETCH, Features, Measured, best
 from trust.judge import Round, Verdict
 from trust.reading import Reference, features_of
 
@@ -266,7 +266,12 @@ def _round_of(services: Services, batch: Sequence[Update], report: RoundReport) 
             continue
         measured.append(Measured(peer=update.peer, update=update.manifest, features=features))
     takes_part = any(one.peer == me for one in measured)
-    return Round(batch=tuple(measured), own=me if takes_part else None, reference=own.agreement)
+    return Round(
+        batch=tuple(measured),
+        own=me if takes_part else None,
+        reference=own.agreement,
+        own_best=best(own.fresh),
+    )
 
 
 def _bounded(features: Features) -> Features:

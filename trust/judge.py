@@ -6,6 +6,7 @@ order the updates are listed. A fold of `judge` over the rounds is all the memor
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from math import inf, isfinite
 from statistics import median
 from typing import Literal
 
@@ -13,7 +14,7 @@ import msgspec
 
 from p2pllm.ids import ContentId, NodeId
 from trust import anomaly, direction
-from trust.features import Features, Measured, best
+from trust.features import Features, Measured, Size, best
 from trust.standing import ALLOWED, Allowed, Fault, Standing, move
 from trust.votes import FOUNDERS, Vote, shares
 
@@ -46,6 +47,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     batch: tuple[Measured, ...]
     own: NodeId | None = None  # this node, where it takes part: its update counts as trusted
     reference: float = 0.0  # agreement of this node's own training on its probe
+    own_best: Size = 0.0  # best of `fresh` of the same; 0: not known
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -174,13 +176,11 @@ def _look(book: Book, now: Round) -> list[_Seen]:
     vague = direction.vague(now.reference)
     adds = median(best(features[row].fresh) for row in voters)
     length = median(features[row].norm for row in voters)
-    # Only trusted peers say what is harm: new keys that add little would frame others.
-    settled = all(before[row].state == "trusted" for row in voters) and len(voters) >= FOUNDERS
+    harm = _harm(adds, now.own_best, [before[row].state for row in voters])
     seen, means = [], dict(book.peers)
     for row, one in enumerate(batch):
-        gains = _gains(one.features, adds, length)
-        counts = gains if settled else [max(0.0, gain) for gain in gains]
-        counted = _counted(means.get(one.peer, Standing()), counts)
+        gains = _gains(one.features, adds, harm, length)
+        counted = _counted(means.get(one.peer, Standing()), gains)
         means[one.peer] = counted  # the next of one who sent several goes on from here
         seen.append(
             _Seen(
@@ -193,19 +193,33 @@ def _look(book: Book, now: Round) -> list[_Seen]:
                 p=1.0 if one.peer == now.own else anomaly.p_value(oddities[row], null),
                 allowed=allowed,
                 vague=vague,
-                least=min(gains) if settled else -MOST_TAKEN,
+                least=min(gains) if isfinite(harm) else -MOST_TAKEN,
                 gains=counted.gains,
             )
         )
     return seen
 
 
-def _gains(features: Features, adds: float, length: float) -> tuple[float, ...]:
+def _harm(adds: float, own_best: float, voters: Sequence[str]) -> float:
+    """What losses are measured in: the usual best gain, as far as one may rely on it.
+
+    New keys that add little would make harm of any loss. So until trusted peers say what is usual
+    it is at least what this node's own training adds; where that is not known, no loss counts.
+    """
+    if len(voters) >= FOUNDERS and all(state == "trusted" for state in voters):
+        return adds
+    return max(adds, own_best) if own_best > 0 else inf
+
+
+def _gains(features: Features, adds: float, harm: float, length: float) -> tuple[float, ...]:
     """What an update adds to each kind; one shorter than usual adds by as much less."""
     if adds <= 0:
         return (1.0,) * len(features.fresh)
     part = min(1.0, features.norm / length) if length > 0 else 1.0
-    return tuple(part * max(-MOST_TAKEN, min(MOST_FRESH, one / adds)) for one in features.fresh)
+    return tuple(
+        part * max(-MOST_TAKEN, min(MOST_FRESH, one / (adds if one > 0 else harm)))
+        for one in features.fresh
+    )
 
 
 def _counted(before: Standing, gains: Sequence[float]) -> Standing:

@@ -164,7 +164,17 @@ def test_who_harmed_no_kind_until_now_is_not_spared_now() -> None:
     assert kept.peers[node(3)].stake < out.peers[node(3)].stake
 
 
-def test_new_keys_that_add_little_cannot_make_harm_of_what_others_take() -> None:
+@pytest.mark.parametrize(("own_best", "out"), [(1.0, True), (2.0, False), (0.0, False)])
+def test_until_others_are_trusted_own_training_says_what_is_harm(
+    own_best: float, out: bool
+) -> None:
+    harms = one_round(random.Random(8), 2, p0={"fresh": (1.0, -3.5, 0.0)})
+    book, _ = play([msgspec.structs.replace(harms, own_best=own_best)] * 6)
+    assert book.peers[node(0)].shut is out
+
+
+@pytest.mark.parametrize("own_best", [0.0, 1.0])
+def test_new_keys_that_add_little_cannot_make_harm_of_what_others_take(own_best: float) -> None:
     book, rng = Book(), random.Random(8)
     for _ in range(20):
         now = one_round(rng, 2, p0={"fresh": (1.0, -1.5)}, p1={"fresh": (1.0, -1.5)})
@@ -176,7 +186,8 @@ def test_new_keys_that_add_little_cannot_make_harm_of_what_others_take() -> None
             )
             for n in range(9)
         )
-        book, _ = judge(book, msgspec.structs.replace(now, batch=(*now.batch, *crowd)))
+        more = msgspec.structs.replace(now, batch=(*now.batch, *crowd), own_best=own_best)
+        book, _ = judge(book, more)
     assert max(book.peers[node(n)].damage for n in range(2)) == 0
 
 

@@ -31,7 +31,9 @@ FEATURES = Features(
     fresh=(2.0, -0.25),
     sketch=(0.5, -0.5),
 )
-ROUND = Round(batch=(Measured(peer=node(3), update=named("update 1"), features=FEATURES),))
+ROUND = Round(
+    batch=(Measured(peer=node(3), update=named("update 1"), features=FEATURES),), own_best=0.5
+)
 ENTRIES = {
     "ledger.1.judged": Entry(FIRST, Judged(ROUND)),
     "ledger.1.merged": Entry(

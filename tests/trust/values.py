@@ -80,4 +80,4 @@ def any_rounds(draw: st.DrawFn) -> Round:
     batch = tuple(
         Measured(peer=node(n), update=named(f"{n}"), features=draw(any_features)) for n in numbers
     )
-    return Round(batch=batch, reference=draw(_unit))
+    return Round(batch=batch, reference=draw(_unit), own_best=draw(_size))

@@ -7,7 +7,7 @@ import numpy as np
 
 from p2pllm.ids import NodeId, content_id, node_id_of
 from tests.bench.trust_harness.task import Floats, RootProbe
-from trust.features import SKETCH, Features, Measured, agreement, alignment, gains
+from trust.features import SKETCH, Features, Measured, agreement, alignment, best, gains
 from trust.judge import Book, Round, Verdict, judge
 from trust.trial import tried
 
@@ -66,8 +66,11 @@ class TrustLayer:
         fresh = units - echo[:, None] * last
         mine = probe.local_update()
         mine /= np.linalg.norm(mine) + 1e-12
-        shifts = _shifts(probe, STEP * length * np.vstack([units, mine, fresh])).tolist()
-        mine_shift, fresh_shifts = shifts[len(units)], shifts[len(units) + 1 :]
+        mine_fresh = mine - (mine @ last) * last
+        steps = np.vstack([units, fresh, mine, mine_fresh])
+        shifts = _shifts(probe, STEP * length * steps).tolist()
+        mine_shift, own_gains = shifts[-2], gains(shifts[-1])
+        fresh_shifts = shifts[len(units) : -2]
         sketches = np.clip(units @ self._project, -1, 1).tolist()
         starts = [at.start for _, at, _ in probe.model.layers]
         shares = np.sqrt(np.add.reduceat(units**2, starts, axis=1)).tolist()
@@ -90,7 +93,12 @@ class TrustLayer:
             for row in range(len(updates))
         ]
         own = None if probe.own_index is None else batch[probe.own_index].peer
-        return Round(batch=tuple(batch), own=own, reference=agreement(mine_shift))
+        return Round(
+            batch=tuple(batch),
+            own=own,
+            reference=agreement(mine_shift),
+            own_best=best(own_gains),
+        )
 
 
 def make(n: int, f: int, d: int, seed: int) -> TrustLayer:
