@@ -85,19 +85,21 @@ def _through(layer: Any, own: Any, call: Call, streams: Sequence[Stream]) -> lis
         middles.append(middle[0])
     if own is None:
         return [Stream(end, one.block) for end, one in zip(ends, streams, strict=True)]
-    attention = _System(own.self_attn.o_proj)
+    attention, heads = _System(own.self_attn.o_proj), []
     for one, wanted in zip(streams, middles, strict=True):
         with _reading(attention.module) as read:
-            _run(own, one.block, call)
+            own.self_attn(hidden_states=own.input_layernorm(one.block), **call)
         attention.add(read[0], wanted, one.block)
+        heads.append(read[0])
     attention.solve()
     feed = _System(own.mlp.down_proj)
     heard = []
-    for one, end in zip(streams, ends, strict=True):
-        with _reading(feed.module) as read, _reading(own.post_attention_layernorm) as middle:
-            _run(own, one.block, call)
-        feed.add(read[0], end, middle[0])
-        heard.append((read[0], middle[0]))
+    for one, end, head in zip(streams, ends, heads, strict=True):
+        middle = one.block + attention.module(head)
+        with _reading(feed.module) as read:
+            own.mlp(own.post_attention_layernorm(middle))
+        feed.add(read[0], end, middle)
+        heard.append((read[0], middle))
     feed.solve()
     return [
         Stream(end, middle + feed.module(read))
