@@ -21,15 +21,15 @@ class BlockJob(msgspec.Struct, frozen=True, kw_only=True, tag="block", tag_field
     ffn: Kept = 0.5  # share of the feed-forward channels of each layer
     heads: Kept = 1.0  # of the groups of heads
     depth: Kept = 1.0  # of the layers
-    steps: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 60  # of recovery; 0: none
-    batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 2
+    steps: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 120  # of recovery; 0: none
+    batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     seq: Annotated[int, msgspec.Meta(ge=8, le=131072)] = 256  # tokens
-    lr: Annotated[float, msgspec.Meta(gt=0, le=1)] = 3e-4
+    lr: Annotated[float, msgspec.Meta(gt=0, le=1)] = 2e-4
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
     held_out: Share = 0.1
     eval_tokens: Tokens = 4096
-    score_tokens: Tokens = 4096
-    refit_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 8192  # 0: leave it as it is cut
+    score_tokens: Tokens = 32768
+    refit_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 32768  # 0: leave it as it is cut
     threads: Threads = 1
     max_memory_bytes: Bytes = 0  # 0: what the machine has free
 

@@ -19,7 +19,7 @@ _SHARE = click.FloatRange(0, 1, min_open=True)
 @click.option("--heads", type=_SHARE, help="Share of the groups of heads to keep [1].")
 @click.option("--depth", type=_SHARE, help="Share of the layers to keep [1].")
 @click.option("--name", help="What to call it [that of the base, and -block].")
-@click.option("--steps", type=click.IntRange(0), help="Steps of recovery [60]; 0: none.")
+@click.option("--steps", type=click.IntRange(0), help="Steps of recovery [120]; 0: none.")
 @options.LR
 @options.BATCH
 @options.SEQ

@@ -42,7 +42,7 @@ from tests.bench._blocks import speed
 
 SIZES = {
     "ffn-75": Size(ffn=0.75),
-    "ffn-50": Size(ffn=0.5),
+    "ffn-50-depth-93": Size(ffn=0.5, depth=0.93),
     "ffn-35-depth-80": Size(ffn=0.35, depth=0.8),
 }
 DOMAIN = "medical"
@@ -115,13 +115,13 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", choices=sorted(SIZES))
     parser.add_argument("--report", action="store_true", help="what is made already, no more")
     parser.add_argument("--seconds", type=float, default=600.0, help="of one core, to recover in")
-    parser.add_argument("--lr", type=float, default=3e-4)
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seq", type=int, default=256)
-    parser.add_argument("--score-tokens", type=int, default=4096)
-    parser.add_argument("--refit-tokens", type=int, default=8192)
+    parser.add_argument("--score-tokens", type=int, default=32768)
+    parser.add_argument("--refit-tokens", type=int, default=32768)
     parser.add_argument("--train-tokens", type=int, default=300_000)
-    parser.add_argument("--held-tokens", type=int, default=8192)
+    parser.add_argument("--held-tokens", type=int, default=16384)
     parser.add_argument("--decode", type=int, default=48, help="tokens made for the speed")
     parser.add_argument("--short", action="store_true")
     given = parser.parse_args(argv)
