@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 30.0  # at the latest: our own pushes and changed files are found then
 RETRY_S, LONGEST_S = 60.0, 3600.0  # waits after a round that failed
 BREATH_S = 1.0  # between two looks at what is not decided
+LARGEST = 1e12  # gain that a ledger takes
 
 
 async def run(services: Services) -> None:
@@ -270,7 +271,7 @@ def _round_of(services: Services, batch: Sequence[Update], report: RoundReport) 
         batch=tuple(measured),
         own=me if takes_part else None,
         reference=own.agreement,
-        own_best=best(own.fresh),
+        own_best=min(best(own.fresh), LARGEST),
     )
 
 
