@@ -28,7 +28,7 @@ from p2pllm.ids import ContentId
 from p2pllm.jobs_round import Finding, RoundReport
 from p2pllm.names import Place
 from p2pllm.summary import UpdateSummary
-from trust.features import SKETCH, Features, Measured, best
+from trust.features import LARGEST, SKETCH, Features, Measured, best
 from trust.judge import Round, Verdict
 from trust.reading import Reference, features_of
 
@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 LOOK_S = 30.0  # at the latest: our own pushes and changed files are found then
 RETRY_S, LONGEST_S = 60.0, 3600.0  # waits after a round that failed
 BREATH_S = 1.0  # between two looks at what is not decided
-LARGEST = 1e12  # gain that a ledger takes
 
 
 async def run(services: Services) -> None:

@@ -16,10 +16,11 @@ from p2pllm.ids import ContentIdField, NodeIdField
 SKETCH = 64  # numbers; independent updates then differ by 0.9 in cosine but for one pair in 10^12
 MAX_MODULES = 1024
 MAX_KINDS = 64
+LARGEST = 1e12  # length or gain that features can tell
 
 Signed = Annotated[float, msgspec.Meta(ge=-1, le=1)]
-Size = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
-Gain = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+Size = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
+Gain = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,11 +7,19 @@ import numpy as np
 
 from p2pllm.ids import NodeId, content_id, node_id_of
 from tests.bench.trust_harness.task import Floats, RootProbe
-from trust.features import SKETCH, Features, Measured, agreement, alignment, best, gains
+from trust.features import (
+    LARGEST,
+    SKETCH,
+    Features,
+    Measured,
+    agreement,
+    alignment,
+    best,
+    gains,
+)
 from trust.judge import Book, Round, Verdict, judge
 from trust.trial import tried
 
-LONGEST = 1e12  # an update's length that its features can tell
 STEP = 0.1  # of an update: small enough for the shift to be its derivative
 
 
@@ -31,7 +39,7 @@ class TrustLayer:
 
     def __call__(self, updates: Floats, weights: Floats, probe: RootProbe) -> Floats:
         norms = np.linalg.norm(updates, axis=1)
-        sound = norms <= LONGEST  # which neither infinity nor no number is
+        sound = norms <= LARGEST  # which neither infinity nor no number is
         updates = np.where(sound[:, None], updates, 0.0)
         self.book, self.verdicts = judge(self.book, self._measure(updates, sound, probe))
         self.last_weights = np.array([verdict.weight for verdict in self.verdicts])
