@@ -220,8 +220,10 @@ def _require_memory(job: BlockJob, frame: Frame) -> int:
     item = model.compute_dtype().itemsize
     small = _small(job, shape, frame)
     rows = min(job.batch, max(1, memory.MICRO_TOKENS // job.seq))
-    # Both streams, where they should be, what the block's heads say and what its channels do.
-    streams = job.refit_tokens * (6 * frame.hidden + small.intermediate) * item
+    # Both streams, where they should be, the block's between its halves and after them; what its
+    # heads say and what its channels do.
+    said = frame.groups * frame.heads * frame.head_dim
+    streams = job.refit_tokens * (6 * frame.hidden + said + small.intermediate) * item
     # A least squares system and its answer, in float64; the widest is down_proj's.
     solving = streams + 4 * 8 * max(small.intermediate, frame.hidden) ** 2
     teaching = memory.training_bytes(small, 4, Training(small.params, rows * job.seq))
